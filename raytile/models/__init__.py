@@ -1,0 +1,1 @@
+"""Diffusion modules: encode a prompt, predict, decode. The registry reads folders without loading weights."""

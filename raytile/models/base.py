@@ -1,0 +1,45 @@
+"""The one call every model family answers: what a worker asks of its diffusion module.
+
+This file knows no windows, tiles or samplers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from raytile.plan.spec import ModelSpec
+    from raytile.sampling import Schedule
+
+    Conditioning = Mapping[str, Tensor]
+
+
+class Module(Protocol):
+    """A loaded diffusion model. Tensors in and out are float32 on the host, whatever device and dtype it runs on.
+
+    The module is deterministic: a row's bits depend on that row, never on its slot or companions, as long as the
+    batch has the same number of rows."""
+
+    spec: ModelSpec
+
+    def schedule(self, sampler: str, steps: int) -> Schedule:
+        """The timesteps and sigmas of `steps` steps under `sampler`, from the folder's scheduler config."""
+        ...
+
+    def encode_prompts(self, prompts: Sequence[str]) -> list[Conditioning]:
+        """One conditioning a prompt: named tensors without a batch axis (host, float32)."""
+        ...
+
+    def predict(self, x: Tensor, timestep: float, conditioning: Sequence[Conditioning]) -> Tensor:
+        """The network's output for `x` [rows, channels, window, window], one conditioning a row."""
+        ...
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Latents [channels, h, w] to pixels [3, h * factor, w * factor] in [-1, 1], unclamped."""
+        ...
+
+    def rows_evaluated(self) -> int:
+        """Rows that went through the network so far, padding included: counted by a hook on the network itself."""
+        ...

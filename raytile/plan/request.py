@@ -1,0 +1,56 @@
+"""The user's wish, validated: a `RenderRequest` and nothing else decides the pixels of a picture."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from raytile.errors import InvalidRequest
+
+MAX_SIDE = 2**20
+Sync = Literal["shift", "overlap"]
+Weights = Literal["uniform", "gaussian", "linear"]
+Wrap = Literal["none", "x", "y", "xy"]
+Dtype = Literal["float32", "float16", "bfloat16"]
+
+
+class RenderRequest(BaseModel):
+    """One picture to paint. What is left at None takes the model's default when it is planned.
+
+    width, height, tile: pixels. stride: share of the window between neighbours under `overlap`.
+    levels: how many times coarser pictures are painted first ("auto": from two windows up).
+    guidance_interval: share [a, b) of the step index in which guidance applies.
+    micro_batch: rows that go through the network at once, the last batch padded; part of the request because it
+    decides the last bits of the pixels."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    prompt: str = Field(max_length=10_000)
+    width: int = Field(ge=1, le=MAX_SIDE)
+    height: int = Field(ge=1, le=MAX_SIDE)
+    model: str = "terra"
+    negative: str = Field(default="", max_length=10_000)
+    seed: int = Field(default=0, ge=0, lt=2**63)
+    steps: int | None = Field(default=None, ge=1, le=1000)
+    guidance: float | None = Field(default=None, ge=0, le=100, allow_inf_nan=False)
+    guidance_interval: tuple[float, float] | None = None
+    sampler: str | None = None
+    sync: Sync = "shift"
+    stride: float = Field(default=0.5, gt=0, le=1, allow_inf_nan=False)
+    weights: Weights = "gaussian"
+    tile: int | None = Field(default=None, ge=1, le=MAX_SIDE)
+    levels: Literal["auto"] | Annotated[int, Field(ge=1, le=16)] = "auto"
+    wrap: Wrap = "none"
+    dtype: Dtype = "float32"
+    micro_batch: int | None = Field(default=None, ge=1, le=256)
+
+    @classmethod
+    def parse(cls, **values: object) -> RenderRequest:
+        """Build from untrusted values; raises `InvalidRequest`, one line that names the field."""
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"] if part not in ("constrained-int", "literal['auto']"))
+            raise InvalidRequest(f"{where}: {first['msg']} (got {first['input']!r})") from None

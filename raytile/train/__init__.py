@@ -1,0 +1,1 @@
+"""What trains the built-in model: data, autoencoder, denoiser, release, figures."""
