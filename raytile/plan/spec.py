@@ -54,3 +54,8 @@ class ModelSpec:
         for where in ("path", "weights_bytes"):
             del data[where]
         return data
+
+
+def samplers_for(prediction: Prediction) -> tuple[str, ...]:
+    """The samplers that can use what a network predicts; rectified flow has no variance-preserving form here."""
+    return ("euler", "dpmpp_2m") if prediction == "flow" else SAMPLERS

@@ -1,0 +1,60 @@
+"""The windows of one step: the crops that go through the network, as a product of two axes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from raytile.geometry.axis import Segment
+from raytile.geometry.tiling import Patch, Tiling
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Windows of `size` x `size` cells at origins `ys` x `xs`. A window's id is row-major: `iy * len(xs) + ix`.
+
+    Two patches belong to a window: what it *reads* (all of its cells) and what it *gives* (each canvas cell once:
+    less than it reads only where a wrapped canvas is smaller than the window and it sees cells twice)."""
+
+    tiling: Tiling
+    size: int
+    ys: tuple[int, ...]
+    xs: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.ys) * len(self.xs)
+
+    def reads(self, window: int) -> Patch:
+        iy, ix = divmod(window, len(self.xs))
+        return Patch(self.size, self.size, self._read_rows[iy], self._read_columns[ix], self.tiling.x.tiles)
+
+    def gives(self, window: int) -> Patch:
+        iy, ix = divmod(window, len(self.xs))
+        return Patch(*self._extent, self._given_rows[iy], self._given_columns[ix], self.tiling.x.tiles)
+
+    def compact_order(self) -> tuple[int, ...]:
+        """Window ids in the order in which runs of them are dealt, the same way as tiles are."""
+        ny, nx = len(self.ys), len(self.xs)
+        if self.tiling.x.cells >= self.tiling.y.cells:
+            return tuple(iy * nx + ix for ix in range(nx) for iy in range(ny))
+        return tuple(range(ny * nx))
+
+    @cached_property
+    def _extent(self) -> tuple[int, int]:
+        return min(self.size, self.tiling.y.cells), min(self.size, self.tiling.x.cells)
+
+    @cached_property
+    def _read_rows(self) -> tuple[tuple[Segment, ...], ...]:
+        return tuple(self.tiling.y.segments(o, self.size) for o in self.ys)
+
+    @cached_property
+    def _read_columns(self) -> tuple[tuple[Segment, ...], ...]:
+        return tuple(self.tiling.x.segments(o, self.size) for o in self.xs)
+
+    @cached_property
+    def _given_rows(self) -> tuple[tuple[Segment, ...], ...]:
+        return tuple(self.tiling.y.segments(o, self._extent[0]) for o in self.ys)
+
+    @cached_property
+    def _given_columns(self) -> tuple[tuple[Segment, ...], ...]:
+        return tuple(self.tiling.x.segments(o, self._extent[1]) for o in self.xs)
