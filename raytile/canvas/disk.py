@@ -1,0 +1,80 @@
+"""Making files outlive a power cut: safe is a file that is synced, as is each directory that names it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from raytile.errors import CanvasError
+
+
+@contextmanager
+def explained(doing: str) -> Iterator[None]:
+    """Turn an `OSError` (disk full, no permission) into one line: what could not be done and why."""
+    try:
+        yield
+    except OSError as error:
+        where = f" ({error.filename})" if error.filename else ""
+        raise CanvasError(f"cannot {doing}: {error.strerror or error}{where}") from error
+
+
+def sync(path: Path) -> None:
+    """Flush one file or directory to the device."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_tree(root: Path) -> None:
+    """Flush every file and directory below `root`, leaves first, and `root` itself."""
+    for folder, _, names in os.walk(root, topdown=False):
+        for name in names:
+            sync(Path(folder, name))
+        sync(Path(folder))
+
+
+def sync_up(path: Path, root: Path) -> None:
+    """Flush a file and every directory from it up to `root`."""
+    sync(path)
+    while path != root:
+        path = path.parent
+        sync(path)
+
+
+def replace(file: Path, data: bytes) -> None:
+    """Put `data` in place of `file`: readers see the old bytes or the new ones, also after a power cut.
+
+    The caller holds whatever lock keeps other writers of this file away."""
+    fresh = file.with_name(file.name + ".new")
+    with fresh.open("wb") as out:
+        out.write(data)
+        out.flush()
+        os.fsync(out.fileno())
+    fresh.replace(file)
+    sync(file.parent)
+
+
+def size(root: Path) -> int:
+    """Bytes that the files below `root` take."""
+    total = 0
+    for folder, _, names in os.walk(root):
+        for name in names:
+            try:
+                total += os.lstat(os.path.join(folder, name)).st_size
+            except FileNotFoundError:  # a chunk's temporary file, renamed while we looked
+                continue
+    return total
+
+
+def readable(count: int) -> str:
+    """A size for people: 1.5 GB."""
+    value, unit = float(count), "bytes"
+    for larger in ("KB", "MB", "GB", "TB", "PB"):
+        if value < 1000:
+            break
+        value, unit = value / 1000, larger
+    return f"{count} bytes" if unit == "bytes" else f"{value:.1f} {unit}"

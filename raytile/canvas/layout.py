@@ -1,0 +1,120 @@
+"""What lies where in a canvas: names, shapes, chunks, each tile's box in cells and pixels. Integers only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from raytile.errors import CanvasError
+from raytile.geometry.box import Box
+
+SUFFIX = ".zarr"
+IMAGE = "image"
+LATENTS = "latents"
+DIMENSIONS = ("c", "y", "x")
+RGB = 3
+FLOAT32_BYTES = 4
+CHUNK_SLACK = 4096  # a file ends somewhere inside a block, and incompressible data grows by a few bytes
+
+
+@dataclass(frozen=True)
+class CanvasLayout:
+    """Two arrays cut into the same tiles: `image` (3, height, width), `latents` (channels, rows, columns).
+
+    `tile_cells` is the side of a tile in cells, `factor` pixels a cell. The cells may reach beyond the
+    picture (one smaller than a window, or not divided by `factor`): pixels are cropped to the picture, so a
+    tile there has a narrower pixel box, or an empty one. Tiles are numbered row by row. Raises `CanvasError`
+    on sizes that do not fit each other."""
+
+    width: int
+    height: int
+    channels: int
+    rows: int
+    columns: int
+    tile_cells: int
+    factor: int
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if value < 1:
+                raise CanvasError(f"canvas layout: {name} must be at least 1 (got {value})")
+        if self.rows * self.factor < self.height or self.columns * self.factor < self.width:
+            raise CanvasError(
+                f"canvas layout: {self.columns}x{self.rows} cells of {self.factor} pixels"
+                f" do not cover {self.width}x{self.height} pixels"
+            )
+
+    @property
+    def tile(self) -> int:
+        """Side of a tile in pixels."""
+        return self.tile_cells * self.factor
+
+    @property
+    def tile_rows(self) -> int:
+        return -(-self.rows // self.tile_cells)
+
+    @property
+    def tile_columns(self) -> int:
+        return -(-self.columns // self.tile_cells)
+
+    @property
+    def tiles(self) -> int:
+        return self.tile_rows * self.tile_columns
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        return RGB, self.height, self.width
+
+    @property
+    def image_chunks(self) -> tuple[int, int, int]:
+        return RGB, self.tile, self.tile
+
+    @property
+    def latents_shape(self) -> tuple[int, int, int]:
+        return self.channels, self.rows, self.columns
+
+    @property
+    def latents_chunks(self) -> tuple[int, int, int]:
+        return self.channels, self.tile_cells, self.tile_cells
+
+    @property
+    def worst_bytes(self) -> int:
+        """Bytes on disk when nothing compresses (the padding of edge chunks always does)."""
+        image = RGB * self.height * self.width
+        latents = FLOAT32_BYTES * self.channels * self.rows * self.columns
+        return image + latents + 2 * self.tiles * CHUNK_SLACK
+
+    def grid(self, tile: int) -> tuple[int, int]:
+        """The (row, column) of a tile on the tile grid."""
+        if not 0 <= tile < self.tiles:
+            raise CanvasError(f"no tile {tile}: this canvas has {self.tiles}, numbered from 0")
+        return divmod(tile, self.tile_columns)
+
+    def cells(self, tile: int) -> Box:
+        """The tile's box in latent cells; never empty."""
+        row, column = self.grid(tile)
+        return _box(row, column, self.tile_cells, self.rows, self.columns)
+
+    def pixels(self, tile: int) -> Box:
+        """The tile's box in pixels, cropped to the picture; empty where the tile lies outside it."""
+        row, column = self.grid(tile)
+        return _box(row, column, self.tile, self.height, self.width)
+
+    def band(self, row: int) -> Box:
+        """The pixel box of one whole row of tiles; empty below the picture."""
+        return _box(row, 0, self.tile, self.height, self.width)._replace(x1=self.width)
+
+
+def _box(row: int, column: int, side: int, height: int, width: int) -> Box:
+    """Square (row, column) of a grid of squares, cropped to height x width."""
+    y, x = min(row * side, height), min(column * side, width)
+    return Box(y, min(y + side, height), x, min(x + side, width))
+
+
+def slices(box: Box) -> tuple[slice, slice, slice]:
+    """All channels of a box, as an index into a (c, y, x) array."""
+    return slice(None), slice(box.y0, box.y1), slice(box.x0, box.x1)
+
+
+def chunk_key(array: str, row: int, column: int) -> str:
+    """Where zarr v3 keeps the chunk of a tile, below the canvas directory."""
+    return f"{array}/c/0/{row}/{column}"
