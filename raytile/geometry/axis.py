@@ -39,8 +39,8 @@ class Axis:
         On a wrapped axis the stretch runs on past the end and may be longer than the axis (cells then come again);
         on a bounded one it must lie inside.
 
-        >>> Axis(cells=10, tile=4, wrap=True).segments(7, 5)
-        (Segment(tile=1, start=7, stop=8, at=0), Segment(tile=2, start=8, stop=10, at=1), Segment(tile=0, start=0, stop=2, at=3))
+        >>> [tuple(segment) for segment in Axis(cells=10, tile=4, wrap=True).segments(7, 5)]
+        [(1, 7, 8, 0), (2, 8, 10, 1), (0, 0, 2, 3)]
         """
         if not self.wrap and (origin < 0 or origin + length > self.cells):
             raise ValueError(f"stretch {origin}+{length} leaves a bounded axis of {self.cells} cells")

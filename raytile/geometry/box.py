@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import pairwise
 from typing import NamedTuple
 
 
@@ -34,9 +35,7 @@ class Box(NamedTuple):
 
     def intersect(self, other: Box) -> Box:
         """The common part; its area is 0 where there is none."""
-        return Box(
-            max(self.y0, other.y0), min(self.y1, other.y1), max(self.x0, other.x0), min(self.x1, other.x1)
-        )
+        return Box(max(self.y0, other.y0), min(self.y1, other.y1), max(self.x0, other.x0), min(self.x1, other.x1))
 
     def shift(self, dy: int, dx: int) -> Box:
         return Box(self.y0 + dy, self.y1 + dy, self.x0 + dx, self.x1 + dx)
@@ -55,7 +54,7 @@ def disjoint(boxes: Iterable[Box]) -> tuple[Box, ...]:
         return tuple(todo)
     edges = sorted({edge for box in todo for edge in (box.y0, box.y1)})
     slabs: list[tuple[int, int, tuple[tuple[int, int], ...]]] = []
-    for top, bottom in zip(edges, edges[1:], strict=False):
+    for top, bottom in pairwise(edges):
         spans = _merge((box.x0, box.x1) for box in todo if box.y0 <= top and box.y1 >= bottom)
         if slabs and slabs[-1][1] == top and slabs[-1][2] == spans:
             slabs[-1] = (slabs[-1][0], bottom, spans)

@@ -57,9 +57,7 @@ class Tiling:
         return Box(*self.y.core(row), *self.x.core(column))
 
     def patch(self, origin_y: int, origin_x: int, height: int, width: int) -> Patch:
-        return Patch(
-            height, width, self.y.segments(origin_y, height), self.x.segments(origin_x, width), self.x.tiles
-        )
+        return Patch(height, width, self.y.segments(origin_y, height), self.x.segments(origin_x, width), self.x.tiles)
 
     def around(self, tile: int, halo: int) -> tuple[Patch, int, int]:
         """`tile` with `halo` cells around it (none beyond bounded sides), and where its core lies in that."""

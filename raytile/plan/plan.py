@@ -116,7 +116,9 @@ def make_plan(request: RenderRequest, spec: ModelSpec) -> Plan:
     tile_pixels = request.tile or 2 * window_pixels
     if tile_pixels % window_pixels:
         near = max(1, round(tile_pixels / window_pixels)) * window_pixels
-        raise InvalidRequest(f"tile: must be a multiple of the model's window of {window_pixels} pixels, such as {near}")
+        raise InvalidRequest(
+            f"tile: must be a multiple of the model's window of {window_pixels} pixels, such as {near}"
+        )
     stride = max(1, round(request.stride * spec.window / spec.network_stride)) * spec.network_stride
     settled = request.model_copy(
         update={

@@ -42,7 +42,7 @@ class Partition:
         return _deal(tiling.compact_order(), self.cuts(tiling.count))
 
 
-def reading(tiling: Tiling, owners: NDArray[np.int32], wants: Mapping[int, Iterable[Patch]]) -> Reads:
+def reading(owners: NDArray[np.int32], wants: Mapping[int, Iterable[Patch]]) -> Reads:
     """What owners send so that each worker can read the patches it wants: each foreign cell once per reader.
 
     In a `Piece` of the result only tile and box count."""
@@ -118,7 +118,7 @@ def make_route(windows: Windows, partition: Partition) -> Route:
     return Route(
         predicts=predicts,
         interior=tuple(tuple(w for w in mine if not foreign[w]) for mine in predicts),
-        reads=reading(windows.tiling, owners, wants),
+        reads=reading(owners, wants),
         gives={pair: tuple(pieces) for pair, pieces in sorted(gives.items())},
     )
 
@@ -130,9 +130,7 @@ def _deal(order: Sequence[int], cuts: tuple[int, ...]) -> NDArray[np.int32]:
     return dealt
 
 
-def _touches_foreign(
-    windows: Windows, owners: NDArray[np.int32], predictor: NDArray[np.int32]
-) -> NDArray[np.bool_]:
+def _touches_foreign(windows: Windows, owners: NDArray[np.int32], predictor: NDArray[np.int32]) -> NDArray[np.bool_]:
     """Which windows have a cell in a tile that is not their predictor's."""
     rows = _tiles_touched([windows.tiling.y.segments(o, windows.size) for o in windows.ys])
     columns = _tiles_touched([windows.tiling.x.segments(o, windows.size) for o in windows.xs])

@@ -1,0 +1,1 @@
+"""Workers as Ray actors. The only part of the engine that imports Ray."""

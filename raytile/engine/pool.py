@@ -1,0 +1,60 @@
+"""The contract of workers: what the driver asks of a pool, in this process or on Ray. No torch here."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from raytile.canvas.layout import CanvasLayout
+from raytile.plan.plan import Plan
+from raytile.plan.route import Partition
+
+Ref = Hashable
+"""A value that will be there: the driver passes it on and never looks inside a message."""
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a worker is told at its start; all else it works out from the plan."""
+
+    plan: Plan
+    partition: Partition
+    canvas: str
+    layout: CanvasLayout
+    device: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A ref that came through: its value, or why it did not."""
+
+    ref: Ref
+    value: Any = None
+    error: BaseException | None = None
+
+
+class Pool(Protocol):
+    """Workers numbered from 0. Calls on one worker run one after the other, in the order they were made."""
+
+    workers: int
+
+    def connect(self) -> None:
+        """Make sure that workers can be had at all, and settle `workers`; `ClusterError` if not. Writes nothing."""
+        ...
+
+    def start(self, setup: Setup) -> list[Ref]:
+        """Begin to start every worker; each ref becomes its `WorkerReady`. `ClusterError` if one cannot be placed."""
+        ...
+
+    def call(self, worker: int, method: str, *args: Any, returns: int = 1) -> tuple[Ref, ...]:
+        """Call a method of `engine.worker.Worker`; arguments that are refs arrive as their values."""
+        ...
+
+    def wait(self, refs: Sequence[Ref], timeout: float) -> list[Outcome]:
+        """Those of `refs` that are through after `timeout` seconds at most (at least one, if it did not run out)."""
+        ...
+
+    def close(self) -> None:
+        """End the workers and free what they hold. Safe to call twice."""
+        ...

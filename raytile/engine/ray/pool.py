@@ -1,0 +1,130 @@
+"""A pool of Ray actors. Messages are ObjectRefs that go from actor to actor; the driver never gets one."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from raytile.engine.pool import Outcome, Ref, Setup
+from raytile.errors import ClusterError, InvalidRequest
+
+PLACEMENT_DEADLINE = 60.0
+ALLOWED = ("num_cpus", "num_gpus", "resources", "memory", "label_selector", "accelerator_type")
+
+
+def worker_options(text: str | None) -> dict[str, Any]:
+    """The resources of a worker from the user's JSON, such as {"num_gpus": 0.5}; `InvalidRequest` if it is not."""
+    if text is None:
+        return {}
+    try:
+        options = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise InvalidRequest(f"worker resources: not JSON ({error}): try '{{\"num_gpus\": 1}}'") from None
+    if not isinstance(options, dict):
+        raise InvalidRequest("worker resources: must be a JSON object, such as '{\"num_gpus\": 1}'")
+    unknown = sorted(set(options) - set(ALLOWED))
+    if unknown:
+        raise InvalidRequest(f"worker resources: {unknown[0]!r} is none of {', '.join(ALLOWED)}")
+    return options
+
+
+class RayPool:
+    """`workers` actors (default: one per GPU of the cluster, or per CPU) on the Ray at `address`.
+
+    Uses the Ray this process is connected to, if any; else `address` or RAY_ADDRESS; else starts one here, which
+    `close` ends. `options` override what an actor asks for: one GPU where the cluster has any, else one CPU."""
+
+    def __init__(
+        self,
+        workers: int | None = None,
+        address: str | None = None,
+        options: Mapping[str, Any] | None = None,
+        deadline: float = PLACEMENT_DEADLINE,
+    ) -> None:
+        self.workers = workers or 0
+        self._address = address
+        self._options = dict(options or {})
+        self._deadline = deadline
+        self._actors: list[Any] = []
+        self._started_ray = False
+
+    def connect(self) -> None:
+        import ray
+
+        address = self._address or os.environ.get("RAY_ADDRESS")
+        if not ray.is_initialized():
+            self._init(ray, address)
+        total = ray.cluster_resources()
+        gpus, cpus = int(total.get("GPU", 0)), int(total.get("CPU", 0))
+        if not {"num_cpus", "num_gpus"} & set(self._options):
+            self._options["num_gpus" if gpus else "num_cpus"] = 1
+        self.workers = self.workers or max(1, gpus or cpus)
+
+    def _init(self, ray: Any, address: str | None) -> None:
+        quiet = {"logging_level": "error", "log_to_driver": False}
+        try:
+            if address is not None:
+                ray.init(address=address, **quiet)
+            else:
+                slots = max(self.workers, os.cpu_count() or 1)
+                ray.init(address="local", num_cpus=slots, include_dashboard=False, **quiet)
+                self._started_ray = True
+        except Exception as error:
+            where = f"no Ray answers at {address}" if address else "Ray does not start on this machine"
+            cause = str(error).strip().splitlines()
+            raise ClusterError(
+                f"{where} ({type(error).__name__}: {cause[0] if cause else ''}): check --address, or use --in-process"
+            ) from None
+
+    def start(self, setup: Setup) -> list[Ref]:
+        import ray
+
+        from raytile.engine.ray.actor import WorkerActor
+
+        # A restarted actor would have lost its tiles: none restarts, no call is tried again behind our back.
+        options = {"max_restarts": 0, "max_task_retries": 0, "num_cpus": 0, **self._options}
+        kind = ray.remote(WorkerActor).options(**options)
+        self._actors = [kind.remote() for _ in range(self.workers)]
+        placed = [actor.placed.remote() for actor in self._actors]
+        _, missing = ray.wait(placed, num_returns=len(placed), timeout=self._deadline)
+        if missing:
+            free = {name: n for name, n in ray.available_resources().items() if not name.startswith(("node:", "obj"))}
+            raise ClusterError(
+                f"{len(missing)} of {self.workers} workers found no place in {self._deadline:.0f} s: each asks for "
+                f"{self._options}, free is {free}: ask for fewer --workers or other --worker-resources"
+            )
+        return [actor.load.remote(number, setup) for number, actor in enumerate(self._actors)]
+
+    def call(self, worker: int, method: str, *args: Any, returns: int = 1) -> tuple[Ref, ...]:
+        made = self._actors[worker].call.options(num_returns=returns).remote(method, *args)
+        return tuple(made) if returns > 1 else (made,)
+
+    def wait(self, refs: Sequence[Ref], timeout: float) -> list[Outcome]:
+        import ray
+
+        first, _ = ray.wait(list(refs), num_returns=1, timeout=timeout)
+        if not first:
+            return []
+        ready, _ = ray.wait(list(refs), num_returns=len(refs), timeout=0)
+        outcomes: list[Outcome] = []
+        for ref in ready:
+            try:
+                outcomes.append(Outcome(ref, ray.get(ref)))
+            except ray.exceptions.RayError as error:
+                outcomes.append(Outcome(ref, error=error))
+        return outcomes
+
+    def close(self) -> None:
+        import ray
+
+        actors, self._actors = self._actors, []
+        if ray.is_initialized():
+            for actor in actors:
+                with contextlib.suppress(ray.exceptions.RayError):
+                    ray.kill(actor)
+            if self._started_ray:
+                ray.shutdown()
+                self._started_ray = False

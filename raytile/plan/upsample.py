@@ -1,0 +1,45 @@
+"""Which coarse cells a fine cell is made of when a level becomes the next: exact integers, so the same everywhere."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from raytile.geometry.axis import Axis
+from raytile.geometry.tiling import Patch, Tiling
+
+TAPS = 4
+
+
+class Taps(NamedTuple):
+    """For each fine cell of a stretch: `first[i]` its first of four coarse cells, and `numerator[i] / denominator`
+    how far it lies past the second. `origin, length`: the stretch of coarse cells that all taps lie in. On a bounded
+    axis taps beyond an end are the end's cell."""
+
+    origin: int
+    length: int
+    index: tuple[tuple[int, int, int, int], ...]
+    numerator: tuple[int, ...]
+    denominator: int
+
+
+def taps(coarse: Axis, fine: Axis, start: int, stop: int) -> Taps:
+    """Where the fine cells `[start, stop)` lie on the coarse axis: centre i + 1/2 maps to (i + 1/2) * coarse / fine."""
+    denominator = 2 * fine.cells
+    bases, numerators = [], []
+    for cell in range(start, stop):
+        base, numerator = divmod((2 * cell + 1) * coarse.cells - fine.cells, denominator)
+        bases.append(base)
+        numerators.append(numerator)
+    origin, last = bases[0] - 1, bases[-1] + 2
+    if not coarse.wrap:
+        origin, last = max(origin, 0), min(last, coarse.cells - 1)
+    index = tuple(tuple(min(max(base - 1 + tap, origin), last) - origin for tap in range(TAPS)) for base in bases)
+    return Taps(origin, last - origin + 1, index, tuple(numerators), denominator)  # type: ignore[arg-type]
+
+
+def coarse_patch(coarse: Tiling, fine: Tiling, tile: int) -> tuple[Patch, Taps, Taps]:
+    """The patch of the coarse level that fine `tile` is made of, and the taps of its rows and columns in it."""
+    core = fine.core(tile)
+    rows = taps(coarse.y, fine.y, core.y0, core.y1)
+    columns = taps(coarse.x, fine.x, core.x0, core.x1)
+    return coarse.patch(rows.origin, columns.origin, rows.length, columns.length), rows, columns
