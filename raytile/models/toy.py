@@ -1,0 +1,205 @@
+"""`toy` and `timed`: modules without weight files, for tests, tours and timings of everything but the network.
+
+`toy` is a real epsilon-predicting denoiser in shape: three 3x3 convolutions conditioned on time and text, weights
+drawn from a counter-based generator. Its pictures are coloured mosaics. `timed` has the same geometry, sleeps
+instead of computing, and so shows what orchestration alone costs. Torch is imported only when one is loaded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from raytile.errors import InvalidModel
+from raytile.plan.spec import ModelSpec
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from raytile.models.base import Conditioning
+    from raytile.sampling import Schedule
+
+CHANNELS, FACTOR, WIDTH = 4, 8, 16
+SCHEDULER = {
+    "num_train_timesteps": 1000,
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "prediction_type": "epsilon",
+    "timestep_spacing": "trailing",
+    "set_alpha_to_one": True,
+}
+"""Stable Diffusion's noise schedule (Rombach et al. 2022), in diffusers' words."""
+
+SHAPES = {
+    "first": (WIDTH, CHANNELS, 3, 3),
+    "middle": (WIDTH, WIDTH, 3, 3),
+    "last": (CHANNELS, WIDTH, 3, 3),
+    "decode": (3 * FACTOR * FACTOR, CHANNELS, 3, 3),
+}
+
+
+def _uniform(key: int, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Numbers in [-1, 1): multiples of 2**-23, so the same on every machine."""
+    words = np.random.Philox(key=key).random_raw(int(np.prod(shape)))
+    return ((words >> np.uint64(40)).astype(np.float32) * np.float32(2.0**-23) - 1).reshape(shape)
+
+
+def _weights() -> dict[str, NDArray[np.float32]]:
+    """The network's and the decoder's kernels, scaled to keep the variance of what they are given."""
+    kernels = {}
+    for key, (name, shape) in enumerate(SHAPES.items()):
+        gain = np.sqrt(3.0 / np.prod(shape[1:]))
+        kernels[name] = (_uniform(key, shape) * gain).astype(np.float32)
+    # pixels of one cell vary around the cell's colour: a mean over the cell plus a tenth of texture
+    texture = kernels["decode"].reshape(3, FACTOR * FACTOR, CHANNELS, 3, 3)
+    smooth = texture.mean(axis=1, keepdims=True) * FACTOR
+    kernels["decode"] = (0.2 * smooth + 0.08 * texture).reshape(SHAPES["decode"]).astype(np.float32)
+    return kernels
+
+
+def _digest() -> str:
+    total = hashlib.sha256()
+    for name, kernel in _weights().items():
+        total.update(name.encode() + kernel.astype("<f4").tobytes())
+    return total.hexdigest()
+
+
+def toy_spec() -> ModelSpec:
+    return ModelSpec(
+        name="toy",
+        kind="toy",
+        path="",
+        digest=_digest(),
+        channels=CHANNELS,
+        factor=FACTOR,
+        window=16,
+        network_stride=1,
+        decode_halo=1,
+        prediction="epsilon",
+        default_sampler="ddim",
+        default_steps=8,
+        default_guidance=2.0,
+        micro_batch=4,
+        weights_bytes=sum(kernel.nbytes for kernel in _weights().values()),
+    )
+
+
+class Toy:
+    """See the file's head. Receptive field: 3 cells to each side to predict, 1 to decode."""
+
+    def __init__(self, spec: ModelSpec, device: str, dtype: str) -> None:
+        import torch
+
+        from raytile.models.numerics import RowCounter, pin_numerics
+
+        pin_numerics(device)
+        self.spec = spec
+        self._device, self._dtype = torch.device(device), getattr(torch, dtype)
+        kernels = {name: torch.from_numpy(kernel).to(self._device, self._dtype) for name, kernel in _weights().items()}
+        self._decoder = kernels.pop("decode")
+        self._network = _network(kernels)
+        self._counter = RowCounter(self._network)
+        betas = np.linspace(SCHEDULER["beta_start"] ** 0.5, SCHEDULER["beta_end"] ** 0.5, 1000) ** 2  # type: ignore[operator]
+        self._kept = np.cumprod(1 - betas)
+
+    def schedule(self, sampler: str, steps: int) -> Schedule:
+        from raytile.models.schedules import build_schedule
+
+        return build_schedule(SCHEDULER, "epsilon", sampler, steps)
+
+    def encode_prompts(self, prompts: Sequence[str]) -> list[Conditioning]:
+        import torch
+
+        keys = (int.from_bytes(hashlib.sha256(prompt.encode()).digest()[:16], "little") for prompt in prompts)
+        return [{"text": torch.from_numpy(_uniform(key, (WIDTH,)))} for key in keys]
+
+    def predict(self, x: Tensor, timestep: float, conditioning: Sequence[Conditioning]) -> Tensor:
+        import torch
+
+        kept = float(np.interp(timestep, np.arange(1000), self._kept))
+        text = torch.stack([row["text"] for row in conditioning]).to(self._device, self._dtype)
+        with torch.no_grad():
+            picture = self._network(x.to(self._device, self._dtype), text).float().cpu()
+        # the best guess for clean latents of unit variance is alpha * x; the network adds sigma * picture to it
+        return x * (1 - kept) ** 0.5 - picture * kept**0.5
+
+    def decode(self, latents: Tensor) -> Tensor:
+        import torch
+        from torch.nn import functional as F
+
+        with torch.no_grad():
+            cells = F.conv2d(latents[None].to(self._device, self._dtype), self._decoder, padding=1)
+            pixels: Tensor = F.pixel_shuffle(cells, FACTOR)[0]
+        return pixels.float().cpu()
+
+    def rows_evaluated(self) -> int:
+        return self._counter.rows
+
+
+def _network(kernels: dict[str, Tensor]) -> Any:
+    import torch
+    from torch import nn
+    from torch.nn import functional as F
+
+    class Network(nn.Module):
+        def forward(self, x: Tensor, text: Tensor) -> Tensor:
+            hidden = F.silu(F.conv2d(x, kernels["first"], padding=1) + text[:, :, None, None])
+            hidden = F.silu(F.conv2d(hidden, kernels["middle"], padding=1) + text[:, :, None, None])
+            return torch.tanh(F.conv2d(hidden, kernels["last"], padding=1) * 2)
+
+    return Network()
+
+
+@dataclass(frozen=True)
+class Timing:
+    """How long `timed` sleeps for a micro-batch: seconds * (1 + jitter * u), u in [-1, 1) drawn by `seed` and input."""
+
+    seconds: float = 0.05
+    jitter: float = 0.0
+    seed: int = 0
+
+    @classmethod
+    def parse(cls, text: str) -> Timing:
+        """From "seconds=0.5,jitter=0.2,seed=1", each part optional. Raises `InvalidModel`."""
+        try:
+            given = dict(part.split("=") for part in text.split(",") if part)
+            seed = int(given.pop("seed", 0))
+            timing = cls(seed=seed, **{name: float(value) for name, value in given.items()})
+        except (TypeError, ValueError):
+            raise InvalidModel(f"model: write timed:seconds=0.5,jitter=0.2,seed=0, not timed:{text}") from None
+        if not (0 <= timing.seconds < 3600 and 0 <= timing.jitter <= 1 and timing.seed >= 0):
+            raise InvalidModel(f"model: timed takes seconds in [0, 3600), jitter in [0, 1], seed >= 0 (got {text})")
+        return timing
+
+
+def timed_spec(name: str) -> ModelSpec:
+    """The spec of `timed` or `timed:...`; the name carries the timing to the worker. Raises `InvalidModel`."""
+    Timing.parse(name.partition(":")[2])
+    digest = hashlib.sha256(b"timed 1").hexdigest()
+    return replace(toy_spec(), name=name, kind="timed", digest=digest)
+
+
+class Timed(Toy):
+    """Sleeps for a set time a micro-batch without using the processor; predicts half of x."""
+
+    def __init__(self, spec: ModelSpec, device: str, dtype: str) -> None:
+        super().__init__(spec, device, dtype)
+        self._timing = Timing.parse(spec.name.partition(":")[2])
+        self._rows = 0
+
+    def predict(self, x: Tensor, timestep: float, conditioning: Sequence[Conditioning]) -> Tensor:
+        content = hashlib.sha256(np.float64(timestep).tobytes() + x.numpy().tobytes()).digest()
+        drawn = float(_uniform(int.from_bytes(content[:8], "little") ^ self._timing.seed, (1,))[0])
+        time.sleep(self._timing.seconds * (1 + self._timing.jitter * drawn))
+        self._rows += len(conditioning)
+        return x * 0.5
+
+    def rows_evaluated(self) -> int:
+        return self._rows
