@@ -87,7 +87,8 @@ class LatentDiffusion:
             return tensor.to(self._dtype)
         shape = tuple(tensor.shape)
         if shape not in self._staging:
-            self._staging[shape] = torch.empty(shape, dtype=torch.float32, pin_memory=True)
+            with torch.inference_mode(False):  # a buffer born in inference mode could not be written outside
+                self._staging[shape] = torch.empty(shape, dtype=torch.float32, pin_memory=True)
         staged = self._staging[shape].copy_(tensor)
         return staged.to(self._device, non_blocking=True).to(self._dtype)
 

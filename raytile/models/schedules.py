@@ -34,14 +34,10 @@ def build_schedule(config: Config, prediction: Prediction, sampler: str, steps: 
         )
     for name in UNSUPPORTED:
         if config.get(name):
-            raise InvalidModel(
-                f"scheduler config: {name} is not supported; set it to false in scheduler_config.json"
-            )
+            raise InvalidModel(f"scheduler config: {name} is not supported; set it to false in scheduler_config.json")
     times = int(config.get("num_train_timesteps", 1000))
     if steps > times:
-        raise InvalidRequest(
-            f"steps: this model has {times} timesteps, so at most {times} steps (got {steps})"
-        )
+        raise InvalidRequest(f"steps: this model has {times} timesteps, so at most {times} steps (got {steps})")
     build = {"ddim": _ddim, "dpmpp_2m": _dpmpp_2m}.get(sampler, _flow if prediction == "flow" else _euler)
     schedule = build(config, prediction, sampler, steps)
     if schedule.steps != steps:
@@ -79,9 +75,7 @@ def _euler(config: Config, prediction: Prediction, sampler: str, steps: int) -> 
     scheduler = kind.from_config(dict(config))
     scheduler.set_timesteps(steps)
     levels = [(1.0, float(sigma)) for sigma in scheduler.sigmas]
-    return _assemble(
-        sampler, prediction, scheduler.timesteps, levels, levels[1:], float(scheduler.init_noise_sigma)
-    )
+    return _assemble(sampler, prediction, scheduler.timesteps, levels, levels[1:], float(scheduler.init_noise_sigma))
 
 
 def _flow(config: Config, prediction: Prediction, sampler: str, steps: int) -> Schedule:
@@ -110,18 +104,12 @@ def _dpmpp_2m(config: Config, prediction: Prediction, sampler: str, steps: int) 
         levels = [(1 - float(sigma), float(sigma)) for sigma in scheduler.sigmas]
     else:
         alphas = [(float(sigma) ** 2 + 1) ** -0.5 for sigma in scheduler.sigmas]
-        levels = [
-            (alpha, float(sigma) * alpha) for alpha, sigma in zip(alphas, scheduler.sigmas, strict=True)
-        ]
+        levels = [(alpha, float(sigma) * alpha) for alpha, sigma in zip(alphas, scheduler.sigmas, strict=True)]
     settings = scheduler.config
     last_is_first_order = (
-        settings.final_sigmas_type == "zero"
-        or settings.euler_at_final
-        or (settings.lower_order_final and steps < 15)
+        settings.final_sigmas_type == "zero" or settings.euler_at_final or (settings.lower_order_final and steps < 15)
     )
-    return _assemble(
-        sampler, prediction, scheduler.timesteps, levels, levels[1:], 1.0, bool(last_is_first_order)
-    )
+    return _assemble(sampler, prediction, scheduler.timesteps, levels, levels[1:], 1.0, bool(last_is_first_order))
 
 
 def _assemble(

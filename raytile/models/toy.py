@@ -8,6 +8,7 @@ instead of computing, and so shows what orchestration alone costs. Torch is impo
 from __future__ import annotations
 
 import hashlib
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -128,7 +129,8 @@ class Toy:
         with torch.no_grad():
             picture = self._network(x.to(self._device, self._dtype), text).float().cpu()
         # the best guess for clean latents of unit variance is alpha * x; the network adds sigma * picture to it
-        return x * (1 - kept) ** 0.5 - picture * kept**0.5
+        alpha, sigma = math.sqrt(kept), math.sqrt(1 - kept)
+        return x * sigma - picture * alpha
 
     def decode(self, latents: Tensor) -> Tensor:
         import torch
