@@ -84,6 +84,8 @@ class Driver:
                         self._take(outcome.value[0] if isinstance(outcome.value, list) else outcome.value)
         except KeyboardInterrupt:
             self._take(CancelAsked())
+        except (RenderFailed, RenderCancelled):
+            raise
         except BaseException as error:
             self._stop("failed", _line(error))
             raise

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch import Tensor
@@ -17,7 +17,7 @@ from raytile.errors import RaytileError
 from raytile.events import Counts
 from raytile.geometry.box import Box
 from raytile.geometry.tiling import Patch, Piece
-from raytile.models.base import Conditioning, Module
+from raytile.models.base import Module
 from raytile.plan import noise
 from raytile.plan.phases import Phase, phases, reads_before, route
 from raytile.plan.plan import Plan
@@ -27,6 +27,9 @@ from raytile.plan.windows import Windows
 from raytile.sampling import SAMPLERS, Memory, needs_noise, renoise, scale_input, start
 from raytile.sync.fuse import Contribution, fuse, guide, profile
 from raytile.sync.upsample import upsample
+
+if TYPE_CHECKING:
+    from raytile.models.base import Conditioning
 
 T = TypeVar("T")
 
