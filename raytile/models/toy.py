@@ -127,7 +127,7 @@ class Toy:
         kept = float(np.interp(timestep, np.arange(1000), self._kept))
         text = torch.stack([row["text"] for row in conditioning]).to(self._device, self._dtype)
         with torch.no_grad():
-            picture = self._network(x.to(self._device, self._dtype), text).float().cpu()
+            picture: Tensor = self._network(x.to(self._device, self._dtype), text).float().cpu()
         # the best guess for clean latents of unit variance is alpha * x; the network adds sigma * picture to it
         alpha, sigma = math.sqrt(kept), math.sqrt(1 - kept)
         return x * sigma - picture * alpha
