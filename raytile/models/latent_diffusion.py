@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from raytile.models.folder import Folder
 from raytile.models.numerics import RowCounter, pin_numerics
+from raytile.models.parts import Folder
 from raytile.models.schedules import build_schedule
 from raytile.plan.spec import ModelSpec
 from raytile.sampling import Schedule

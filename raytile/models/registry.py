@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from raytile.errors import InvalidModel
-from raytile.models.folder import digest, read_folder, read_spec
+from raytile.models.folder import digest, read_spec
+from raytile.models.parts import read_folder
 from raytile.models.toy import timed_spec, toy_spec
 from raytile.plan.spec import ModelSpec
 

@@ -1,0 +1,163 @@
+"""The parts of a model folder: found, held against what raytile can load, refused with one clear line.
+
+JSON files and safetensors headers only: never torch, never code from the folder, never the network."""
+
+from __future__ import annotations
+
+import json
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from raytile.errors import InvalidModel
+
+Json = dict[str, Any]
+
+CLASSES = {
+    "unet": ("UNet2DConditionModel",),
+    "vae": ("AutoencoderKL", "LinearStartAutoencoder"),
+    "text_encoder": ("CLIPTextModel",),
+    "tokenizer": ("CLIPTokenizer", "CLIPTokenizerFast", "PreTrainedTokenizerFast", "TokenizersBackend"),
+    "scheduler": (),
+}
+"""The parts a folder must have and the classes raytile loads them with (any scheduler's config will do)."""
+
+STEMS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "model"}
+MAX_HEADER = 100_000_000
+PICKLES = ("*.bin", "*.ckpt", "*.pt", "*.pth")
+UNET_MUST_BE_UNSET = ("class_embed_type", "encoder_hid_dim_type", "time_cond_proj_dim")
+UNET_KEYS = ("in_channels", "out_channels", "cross_attention_dim", "down_block_types", "sample_size")
+LIBRARIES = ("diffusers", "transformers", "raytile", "raytile.models.autoencoder")
+NEEDED = {
+    "AutoencoderKL": {"unet": UNET_KEYS, "vae": ("latent_channels", "block_out_channels")},
+    "LinearStartAutoencoder": {"unet": UNET_KEYS, "vae": ("latent_channels", "decode_halo")},
+}
+
+
+@dataclass(frozen=True)
+class Folder:
+    """What was found: configs by part, each part's weight file, and the names of all files that decide pixels."""
+
+    path: Path
+    index: Json
+    configs: dict[str, Json]
+    weights: dict[str, Path]
+    extra: Json
+
+    def files(self) -> list[str]:
+        """Relative names, sorted, of every file that is loaded."""
+        names = {"model_index.json", "scheduler/scheduler_config.json"}
+        names |= {"raytile.json"} if self.extra else set()
+        names |= {f"{part}/config.json" for part in STEMS}
+        names |= {file.relative_to(self.path).as_posix() for file in self.weights.values()}
+        names |= {f"tokenizer/{file.name}" for file in (self.path / "tokenizer").iterdir() if file.is_file()}
+        return sorted(names)
+
+
+def read_folder(path: Path) -> Folder:
+    """Look at every part of a model folder and check that raytile can load it. Raises `InvalidModel`."""
+    if path.is_file():
+        raise InvalidModel(f"{path} is a single file: convert it to a diffusers folder and give the folder's path")
+    if not path.is_dir():
+        raise InvalidModel(f"no such model folder: {path}")
+    index = read_json(path / "model_index.json", "not a diffusers folder")
+    for part in index:
+        if part in ("text_encoder_2", "text_encoder_3", "transformer"):
+            raise InvalidModel(
+                f"{path}: models with {part} (SDXL, SD 3, FLUX) are not supported yet; use SD 1.x or 2.x"
+            )
+    for part, known in CLASSES.items():
+        _check_class(path, part, index.get(part), known)
+    configs = {part: read_json(path / part / "config.json", f"part {part} is missing") for part in STEMS}
+    scheduler = path / "scheduler" / "scheduler_config.json"
+    configs["scheduler"] = read_json(scheduler, "part scheduler is missing")
+    for part in ("unet", "vae"):
+        configs[part]["_class_name"] = index[part][1]
+    weights = {part: _weights(path / part, stem) for part, stem in STEMS.items()}
+    _check_tokenizer(path / "tokenizer")
+    _check_shapes(path, configs)
+    extra = read_json(path / "raytile.json", "") if (path / "raytile.json").exists() else {}
+    return Folder(path, index, configs, weights, extra)
+
+
+def check_safetensors(file: Path) -> None:
+    """Hold a file's header against its length: a cut download is found before it is loaded. Raises `InvalidModel`."""
+    try:
+        with file.open("rb") as stream:
+            (length,) = struct.unpack("<Q", stream.read(8))
+            header: Json = json.loads(stream.read(min(length, MAX_HEADER)))
+        end = max(entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__")
+        whole = file.stat().st_size == 8 + length + end
+    except (struct.error, ValueError, AttributeError, KeyError, TypeError, OverflowError, MemoryError):
+        whole = False
+    if not whole:
+        raise InvalidModel(f"{file} is cut short or no safetensors file: copy it again")
+
+
+def read_json(file: Path, otherwise: str) -> Json:
+    try:
+        content = json.loads(file.read_text())
+    except FileNotFoundError:
+        raise InvalidModel(f"{otherwise}: {file} does not exist; save the whole pipeline again") from None
+    except (OSError, ValueError) as error:
+        raise InvalidModel(f"{file} cannot be read as JSON ({error})") from None
+    if not isinstance(content, dict):
+        raise InvalidModel(f"{file} is not a JSON object")
+    return content
+
+
+def _check_class(path: Path, part: str, entry: Any, known: tuple[str, ...]) -> None:
+    if not entry or entry == [None, None]:
+        raise InvalidModel(f"{path}: part {part} is missing in model_index.json; save the whole pipeline again")
+    if not isinstance(entry, list) or len(entry) != 2:
+        raise InvalidModel(f"{path}/model_index.json: {part} must be [library, class], not {entry!r}")
+    library, kind = entry
+    if library not in LIBRARIES or (known and kind not in known):
+        wanted = " or ".join(known) if known else "a diffusers scheduler"
+        raise InvalidModel(
+            f"{path}: {part} is a {library}.{kind}; raytile loads {wanted} there and runs no foreign code"
+        )
+
+
+def _weights(folder: Path, stem: str) -> Path:
+    for name in (f"{stem}.safetensors", f"{stem}.fp16.safetensors"):
+        if (folder / name).exists():
+            check_safetensors(folder / name)
+            return folder / name
+    if (folder / f"{stem}.safetensors.index.json").exists():
+        raise InvalidModel(f"{folder}: sharded weights are not supported yet; save with a larger max_shard_size")
+    pickles = [file.name for pattern in PICKLES for file in folder.glob(pattern)]
+    if pickles:
+        raise InvalidModel(f"{folder} has pickled weights only ({pickles[0]}): convert to safetensors")
+    raise InvalidModel(f"part {folder.name} is missing: {folder}/{stem}.safetensors does not exist")
+
+
+def _check_tokenizer(folder: Path) -> None:
+    whole = (folder / "tokenizer.json").exists()
+    if not whole and not ((folder / "vocab.json").exists() and (folder / "merges.txt").exists()):
+        raise InvalidModel(f"part tokenizer is missing: {folder} needs tokenizer.json, or vocab.json and merges.txt")
+
+
+def _check_shapes(path: Path, configs: dict[str, Json]) -> None:
+    unet, vae, text = configs["unet"], configs["vae"], configs["text_encoder"]
+    for part, keys in NEEDED[vae["_class_name"]].items():
+        for key in keys:
+            if key not in configs[part]:
+                raise InvalidModel(f"{path}/{part}/config.json lacks {key}; save the model again with diffusers")
+    if unet.get("addition_embed_type") not in (None, "text"):
+        raise InvalidModel(f"{path}: UNets with {unet['addition_embed_type']} embeddings (SDXL) are not supported yet")
+    for name in UNET_MUST_BE_UNSET:
+        if unet.get(name) is not None:
+            raise InvalidModel(f"{path}: UNets with {name} are not supported yet; use a plain SD 1.x or 2.x folder")
+    channels = vae["latent_channels"]
+    if unet["in_channels"] != channels or unet["out_channels"] != channels:
+        raise InvalidModel(
+            f"{path}: the UNet takes {unet['in_channels']} channels, the VAE has {channels}; "
+            "inpainting and other conditioned UNets are not supported yet"
+        )
+    width = unet["cross_attention_dim"]
+    if width != text.get("hidden_size"):
+        raise InvalidModel(
+            f"{path}: the UNet attends to width {width}, the text encoder gives {text.get('hidden_size')}"
+        )
