@@ -1,0 +1,7 @@
+"""`python -m raytile`."""
+
+import sys
+
+from raytile.cli import main
+
+sys.exit(main())

@@ -1,0 +1,241 @@
+"""The command `raytile`: a thin skin over `raytile.api`. Everything heavy is imported inside the commands."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from typer.exceptions import TyperException
+
+from raytile.cli_options import Wish, taking_options
+from raytile.errors import InvalidRequest, RaytileError, RenderCancelled
+from raytile.events import Event, RenderStarted
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+EXAMPLES = """[b]Examples[/b]
+
+raytile render "painted earth, islands" --size 2048x1024 --wrap x --png planet.png
+
+raytile plan "painted earth" --size 65536x65536 --workers 64
+
+raytile info planet.zarr"""
+
+app = typer.Typer(
+    help="Paint pictures of any size with many diffusion modules that listen to each other.",
+    epilog=EXAMPLES,
+    rich_markup_mode="rich",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+CANCELLED = 130
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit code. Every error is one line on standard error.
+
+    RAYTILE_DEBUG=1 adds the traceback."""
+    _quieten()
+    try:
+        return int(app(args=args, prog_name="raytile", standalone_mode=False) or 0)
+    except TyperException as error:  # wrong usage
+        return _fail(error.format_message(), error.exit_code)
+    except RaytileError as error:
+        return _fail(str(error), error.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        return _fail("stopped", CANCELLED)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        return _fail(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}", 1)
+    except Exception as error:
+        return _fail(f"unexpected {type(error).__name__}: {error} (RAYTILE_DEBUG=1 shows where)", 1)
+
+
+def _fail(message: str, code: int) -> int:
+    if os.environ.get("RAYTILE_DEBUG") == "1":
+        traceback.print_exc()
+    line = " ".join(message.split()).replace("Value error, ", "")
+    if line:  # there is none where the help was shown instead
+        print(f"error: {line}", file=sys.stderr)
+    return code
+
+
+def _quieten() -> None:
+    """Keep the libraries' chatter, advertisements and phoning home away; their errors still come through."""
+    for name, value in (
+        ("TRANSFORMERS_VERBOSITY", "error"),
+        ("DIFFUSERS_VERBOSITY", "error"),
+        ("HF_HUB_OFFLINE", "1"),
+        ("TOKENIZERS_PARALLELISM", "false"),
+        ("RAY_USAGE_STATS_ENABLED", "0"),
+        ("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0"),
+    ):
+        os.environ.setdefault(name, value)
+
+
+def _console(quiet: bool = False) -> Console:
+    """Standard error, for people."""
+    from rich.console import Console
+
+    return Console(stderr=True, quiet=quiet, highlight=False)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from raytile import __version__
+
+        print(f"raytile {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version.", callback=_version, is_eager=True)
+    ] = False,
+) -> None: ...
+
+
+def render(wish: Wish) -> None:
+    """Paint PROMPT onto a new canvas.
+
+    The same options give the same picture, bit for bit, on any number of workers. Ctrl-C stops the workers and keeps
+    the canvas, which then says how far it came."""
+    from raytile import api
+    from raytile.canvas.export import check_output, export_picture
+    from raytile.progress import Progress
+
+    if wish.png is not None:
+        check_output(wish.png, api.canvas_layout(api.plan(wish.request)), wish.overwrite)
+    console = _console(wish.quiet)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with Progress(console) as progress:
+            canvas = api.render(
+                wish.request,
+                wish.out,
+                workers=wish.workers,
+                in_process=wish.in_process,
+                address=wish.address,
+                device=wish.device,
+                worker_resources=wish.worker_resources,
+                overwrite=wish.overwrite,
+                listeners=(_heed_sigterm, progress),
+            )
+    except KeyboardInterrupt:
+        raise RenderCancelled("stopped before anything was painted") from None
+    if wish.png is not None:
+        export_picture(canvas, wish.png, overwrite=wish.overwrite)
+    summary = canvas.head().summary or {}
+    if wish.json:
+        print(json.dumps(summary), flush=True)
+    else:
+        from raytile.report import summary_lines
+
+        for line in summary_lines(summary, wish.png):
+            console.print(line, markup=False, soft_wrap=True)
+
+
+def _heed_sigterm(event: Event) -> None:
+    """SIGTERM acts like Ctrl-C. Set again once the workers' side is up: Ray puts a handler of its own in place."""
+    if isinstance(event, RenderStarted):
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+def plan(wish: Wish) -> None:
+    """Foretell what render would do with the same options, and run nothing.
+
+    Workers that nobody named are taken to be one per CPU core of this machine (one with --in-process)."""
+    from raytile import api
+    from raytile.plan.cost import foretell
+    from raytile.plan.route import Partition
+    from raytile.report import plan_figures, plan_table
+
+    made = api.plan(wish.request)
+    workers = wish.workers or (1 if wish.in_process else os.cpu_count() or 1)
+    figures = plan_figures(made, foretell(made, Partition(workers)), workers)
+    if wish.json:
+        print(json.dumps(figures))
+    elif not wish.quiet:
+        from rich.console import Console
+
+        Console(highlight=False).print(plan_table(figures))
+
+
+_EXAMPLE = '[b]Example:[/b] raytile {} "painted earth, islands" --size 2048x1024 --wrap x {}'
+app.command("render", epilog=_EXAMPLE.format("render", "--png planet.png"))(taking_options(render))
+app.command("plan", epilog=_EXAMPLE.format("plan", "--workers 4"))(taking_options(plan))
+
+CanvasPath = Annotated[Path, typer.Argument(metavar="CANVAS", help="A canvas, NAME.zarr.", show_default=False)]
+
+
+@app.command()
+def info(
+    canvas: CanvasPath, json_: Annotated[bool, typer.Option("--json", help="As one JSON document.")] = False
+) -> None:
+    """Say what a canvas is, and how far it came."""
+    from raytile.canvas import store
+    from raytile.canvas.info import describe
+
+    facts = describe(store.open(canvas))
+    if json_:
+        print(json.dumps(facts))
+        return
+    from rich.console import Console
+
+    from raytile.report import facts_table
+
+    Console(highlight=False).print(facts_table(facts))
+
+
+@app.command()
+def export(
+    canvas: CanvasPath,
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE.png", help="The picture to write: PNG, JPEG or TIFF by its ending.", show_default=False
+        ),
+    ],
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
+    partial: Annotated[
+        bool, typer.Option("--partial", help="Export an unfinished canvas too: gaps are black.")
+    ] = False,
+) -> None:
+    """Write the picture of a canvas to a file, a few rows at a time."""
+    from raytile.canvas import store
+    from raytile.canvas.export import export_picture
+
+    export_picture(store.open(canvas), file, overwrite=overwrite, partial=partial)
+
+
+@app.command()
+def models() -> None:
+    """List the built-in models."""
+    from rich.console import Console
+
+    from raytile.models import registry
+    from raytile.report import models_table
+
+    Console(highlight=False).print(models_table(registry.available()))
+
+
+@app.command(add_help_option=False, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def train(context: typer.Context) -> None:
+    """Train the built-in model (needs the extra: pip install 'raytile\\[train]')."""
+    try:
+        from raytile.train.cli import app as trainer
+    except ModuleNotFoundError as error:
+        raise InvalidRequest(f"train needs {error.name}: pip install 'raytile[train]'") from None
+    trainer(args=context.args, prog_name="raytile train", standalone_mode=False)

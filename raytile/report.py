@@ -1,0 +1,126 @@
+"""Figures for people: the tables and lines that the command prints."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from raytile.plan.cost import Cost
+from raytile.plan.plan import Plan
+from raytile.plan.spec import ModelSpec
+from raytile.progress import spell
+
+
+def size(count: float) -> str:
+    """Bytes for people.
+
+    >>> size(4096), size(3_500_000)
+    ('4.1 kB', '3.5 MB')
+    """
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if count < 1000 or unit == "TB":
+            break
+        count /= 1000
+    return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+
+
+def plan_figures(plan: Plan, cost: Cost, workers: int) -> dict[str, Any]:
+    """All that `raytile plan` foretells, as plain JSON values."""
+    return {
+        "width": plan.request.width,
+        "height": plan.request.height,
+        "model": plan.request.model,
+        "seed": plan.request.seed,
+        "sync": plan.request.sync,
+        "sampler": plan.sampler,
+        "workers": workers,
+        "plan_hash": plan.hash,
+        "levels": [
+            {
+                "width": level.tiling.x.cells * plan.spec.factor,
+                "height": level.tiling.y.cells * plan.spec.factor,
+                "steps": level.steps - level.first_step,
+                "windows": len(plan.windows(level.index, level.first_step)),
+            }
+            for level in plan.levels
+        ],
+        "tiles_total": plan.tiling.count,
+        **asdict(cost),
+        "memory": {**asdict(cost.memory), "total": cost.memory.total},
+    }
+
+
+def plan_table(figures: Mapping[str, Any]) -> Table:
+    """`plan_figures` as a table."""
+    table = _pairs()
+    workers, tiles, memory = figures["workers"], figures["tiles"], figures["memory"]
+    table.add_row("picture", f"{figures['width']} x {figures['height']}, {figures['model']}, seed {figures['seed']}")
+    table.add_row("joined by", f"{figures['sync']}, sampler {figures['sampler']}")
+    for number, level in enumerate(figures["levels"], 1):
+        about = f"{level['width']} x {level['height']}: {level['steps']} steps of about {level['windows']:,} windows"
+        table.add_row(f"level {number}", about)
+    table.add_row("windows", f"{figures['windows']:,}, each cell seen {figures['window_share']:.3f} times a step")
+    padding = figures["evaluations_padded"] - figures["evaluations"]
+    table.add_row("evaluations", f"{figures['evaluations']:,} (and {padding:,} of padding)")
+    table.add_row("", f"{figures['evaluations_per_megapixel']:,.1f} per megapixel")
+    spread = f"{min(tiles)}" if min(tiles) == max(tiles) else f"{min(tiles)} to {max(tiles)}"
+    table.add_row("workers", f"{workers}, with {spread} of {figures['tiles_total']:,} tiles each")
+    table.add_row("messages", f"{figures['messages']:,}, at most {figures['messages_per_step']:,} a step")
+    table.add_row("bytes", f"{size(figures['bytes'])}, at most {size(figures['bytes_per_step'])} a step")
+    parts = ", ".join(f"{name} {size(memory[name])}" for name in ("weights", "tiles", "predictions", "bands", "pixels"))
+    table.add_row("memory", f"{size(memory['total'])} a worker ({parts}), beside the libraries and one micro-batch")
+    return table
+
+
+def summary_lines(summary: Mapping[str, Any], png: Path | None) -> Iterator[str]:
+    """A finished run in a few lines."""
+    seconds = summary["seconds"]
+    where = f"{summary['canvas']} and {png}" if png else summary["canvas"]
+    yield f"painted {summary['width']} x {summary['height']}: {where}"
+    parts = ", ".join(f"{name} {spell(seconds[name])}" for name in ("load", "denoise", "decode"))
+    yield f"{spell(seconds['total'])} ({parts}) on {summary['workers']} workers"
+    per = summary["evaluations_per_megapixel"]
+    exchanged = size(summary["bytes_exchanged"])
+    yield f"{summary['evaluations']:,} evaluations ({per:,.1f} per megapixel), {exchanged} exchanged"
+    yield f"pixels {summary['pixels_sha256']}"
+
+
+def facts_table(facts: Mapping[str, Any]) -> Table:
+    """What `raytile info` says, as a table; the nested parts are for its JSON form."""
+    table = _pairs()
+    for name, value in facts.items():
+        if value in (None, "") or isinstance(value, Mapping):
+            continue
+        if name in ("created", "updated"):
+            value = datetime.fromtimestamp(value).isoformat(" ", "seconds")
+        elif name.startswith("bytes"):
+            value = size(value)
+        elif isinstance(value, tuple):
+            value = " x ".join(map(str, value))
+        table.add_row(name.replace("_", " "), f"{value:g}" if isinstance(value, float) else str(value))
+    return table
+
+
+def models_table(specs: Iterable[ModelSpec]) -> Table:
+    """What each model is, in one row."""
+    table = Table(box=None, pad_edge=False)
+    for head in ("model", "window", "sampler", "steps", "guidance", "weights", "zooms"):
+        table.add_column(head)
+    for spec in specs:
+        window = f"{spec.window * spec.factor} px"
+        zooms = ", ".join(zoom.phrase for zoom in spec.zooms)
+        defaults = (spec.default_sampler, str(spec.default_steps), f"{spec.default_guidance:g}")
+        table.add_row(spec.name, window, *defaults, size(spec.weights_bytes), zooms)
+    return table
+
+
+def _pairs() -> Table:
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    return table
