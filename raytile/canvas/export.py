@@ -49,9 +49,8 @@ def export_picture(
 ) -> Path:
     """Write the picture to `file` (PNG, JPEG or TIFF by its ending) and return the file's path.
 
-    Holds a row of tiles in memory, twice while its pixels are interleaved. The file appears whole, by a rename, or
-    not at all. An unfinished canvas is refused unless `partial`, which leaves black what is not painted yet.
-    `progress` is told how many rows of tiles are read, and of how many. Raises `CanvasError`."""
+    Holds one row of tiles in memory. The file appears whole, by a rename, or not at all. An unfinished
+    canvas is refused unless `partial`, which leaves black what is not painted yet. `progress` is told how many rows of tiles are read, and of how many. Raises `CanvasError`."""
     place = Path(file).absolute()
     check_output(place, canvas.layout, overwrite)
     if not partial:
@@ -90,8 +89,11 @@ def _save(canvas: Canvas, fresh: Path, ending: str, progress: Callable[[int, int
     trouble: list[Exception] = []
 
     def band(number: int) -> memoryview:
-        planes = canvas.read_image(layout.band(number))
-        pixels = np.ascontiguousarray(planes.transpose(1, 2, 0))
+        box = layout.band(number)
+        pixels = np.empty((box.height, box.width, 3), np.uint8)
+        for x0 in range(0, box.width, layout.tile):  # tile by tile, so that the band is in memory once
+            part = box._replace(x0=x0, x1=min(x0 + layout.tile, box.width))
+            pixels[:, part.x0 : part.x1] = canvas.read_image(part).transpose(1, 2, 0)
         if progress is not None:
             progress(number + 1, total)
         return pixels.reshape(-1).data

@@ -56,7 +56,8 @@ def create(path: Path | str, layout: CanvasLayout, head: Head, overwrite: bool =
     """Create an empty canvas, ready for `commit`; after a crash there is a whole canvas or none.
 
     Checks everything first (see `check`). With `overwrite` a canvas that stands there is replaced, unless its
-    owner still lives on this host; anything that is not a canvas stays."""
+    owner still lives on this host; anything that is not a canvas stays. A crash between the two renames of an
+    overwrite leaves the old canvas whole beside, as `.NAME.zarr.TOKEN.old`."""
     place = Path(path).absolute()
     check(place, layout, overwrite, head.owner.host)
     promised = (head.request.width, head.request.height, head.tiles_total)
