@@ -49,8 +49,9 @@ def export_picture(
 ) -> Path:
     """Write the picture to `file` (PNG, JPEG or TIFF by its ending) and return the file's path.
 
-    Holds one row of tiles in memory. The file appears whole, by a rename, or not at all. An unfinished
-    canvas is refused unless `partial`, which leaves black what is not painted yet. `progress` is told how many rows of tiles are read, and of how many. Raises `CanvasError`."""
+    Holds one row of tiles in memory. The file appears whole, by a rename, or not at all. An unfinished canvas is
+    refused unless `partial`, which leaves black what is not painted yet. `progress` is told how many rows of tiles
+    are read, and of how many. Raises `CanvasError`."""
     place = Path(file).absolute()
     check_output(place, canvas.layout, overwrite)
     if not partial:
