@@ -9,7 +9,7 @@ SEED ?= 1
 PIP_ARGS ?=
 
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --progress-bar off $(PIP_ARGS)
+PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --progress-bar off $(PIP_ARGS)
 # Stamps: an environment is made again only when what it is made from has changed.
 MADE := $(VENV)/.made
 INSTALLED := $(VENV)/.installed
