@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-import raytile
+from raytile import __version__
 from raytile.canvas.canvas import Canvas
 from raytile.engine.messages import Flat
 from raytile.engine.pool import Setup
@@ -46,7 +46,7 @@ class Worker:
             pid=os.getpid(),
             device=self.device,
             probe=probe(self.module),
-            version=raytile.__version__,
+            version=__version__,
             peak_rss_bytes=_peak_rss(),
         )
 
