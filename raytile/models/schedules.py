@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 from raytile.errors import InvalidModel, InvalidRequest
@@ -40,10 +42,10 @@ def build_schedule(config: Config, prediction: Prediction, sampler: str, steps: 
         raise InvalidRequest(f"steps: this model has {times} timesteps, so at most {times} steps (got {steps})")
     build = {"ddim": _ddim, "dpmpp_2m": _dpmpp_2m}.get(sampler, _flow if prediction == "flow" else _euler)
     schedule = build(config, prediction, sampler, steps)
-    if schedule.steps != steps:
-        raise InvalidRequest(
-            f"steps: the scheduler config gives {schedule.steps} timesteps for {steps} steps; try {steps - 1}"
-        )
+    if prediction == "epsilon" and min(schedule.alphas) == 0:
+        raise InvalidModel("scheduler config: rescale_betas_zero_snr needs a model of prediction type v_prediction")
+    if sampler == "dpmpp_2m" and any(low >= high for high, low in pairwise(schedule.sigmas)):
+        raise InvalidRequest(f"steps: {steps} steps of {sampler} fall on the same noise level twice; use fewer")
     return schedule
 
 
@@ -63,9 +65,9 @@ def _ddim(config: Config, prediction: Prediction, sampler: str, steps: int) -> S
         share = float(kept[time]) if time >= 0 else final
         return share**0.5, (1 - share) ** 0.5
 
-    starts = [level(time) for time in times]
-    ends = [level(time - stride) for time in times]
-    return _assemble(sampler, prediction, times, [*starts, ends[-1]], ends, 1.0)
+    ends = [level(time - stride) for time in times[:steps]]
+    levels = [*(level(time) for time in times), ends[-1]]
+    return _assemble(sampler, prediction, steps, times, levels, ends)
 
 
 def _euler(config: Config, prediction: Prediction, sampler: str, steps: int) -> Schedule:
@@ -75,16 +77,22 @@ def _euler(config: Config, prediction: Prediction, sampler: str, steps: int) -> 
     scheduler = kind.from_config(dict(config))
     scheduler.set_timesteps(steps)
     levels = [(1.0, float(sigma)) for sigma in scheduler.sigmas]
-    return _assemble(sampler, prediction, scheduler.timesteps, levels, levels[1:], float(scheduler.init_noise_sigma))
+    schedule = _assemble(sampler, prediction, steps, scheduler.timesteps, levels)
+    return replace(schedule, init_noise_sigma=float(scheduler.init_noise_sigma))
 
 
 def _flow(config: Config, prediction: Prediction, sampler: str, steps: int) -> Schedule:
     from diffusers import FlowMatchEulerDiscreteScheduler
 
-    scheduler = FlowMatchEulerDiscreteScheduler.from_config(dict(config))
+    scheduler = FlowMatchEulerDiscreteScheduler.from_config(dict(config), shift=_shift(config))
     scheduler.set_timesteps(steps)
     levels = [(1 - float(sigma), float(sigma)) for sigma in scheduler.sigmas]
-    return _assemble(sampler, prediction, scheduler.timesteps, levels, levels[1:], 1.0)
+    return _assemble(sampler, prediction, steps, scheduler.timesteps, levels)
+
+
+def _shift(config: Config) -> float:
+    """How far a flow's times lean towards noise; its name differs between diffusers' schedulers."""
+    return float(config.get("shift", config.get("flow_shift", 1.0)))
 
 
 def _dpmpp_2m(config: Config, prediction: Prediction, sampler: str, steps: int) -> Schedule:
@@ -95,7 +103,7 @@ def _dpmpp_2m(config: Config, prediction: Prediction, sampler: str, steps: int) 
         form |= {
             "prediction_type": "flow_prediction",
             "use_flow_sigmas": True,
-            "flow_shift": config.get("flow_shift", config.get("shift", 1.0)),
+            "flow_shift": _shift(config),
             "final_sigmas_type": "zero",
         }
     scheduler = DPMSolverMultistepScheduler.from_config(dict(config), **form)
@@ -109,25 +117,29 @@ def _dpmpp_2m(config: Config, prediction: Prediction, sampler: str, steps: int) 
     last_is_first_order = (
         settings.final_sigmas_type == "zero" or settings.euler_at_final or (settings.lower_order_final and steps < 15)
     )
-    return _assemble(sampler, prediction, scheduler.timesteps, levels, levels[1:], 1.0, bool(last_is_first_order))
+    schedule = _assemble(sampler, prediction, steps, scheduler.timesteps, levels)
+    return replace(schedule, last_is_first_order=bool(last_is_first_order))
 
 
 def _assemble(
     sampler: str,
     prediction: Prediction,
+    steps: int,
     times: Any,
     levels: list[tuple[float, float]],
-    ends: list[tuple[float, float]],
-    init_noise_sigma: float,
-    last_is_first_order: bool = True,
+    ends: list[tuple[float, float]] | None = None,
 ) -> Schedule:
+    """The schedule over the first `steps` of `times`, ending at the last of `levels` (alpha, sigma).
+
+    diffusers' trailing spacing may round to one time too many (-1, after the clean end: for 61 steps of 1000);
+    that one is dropped."""
+    levels = [*levels[:steps], levels[-1]]
     return Schedule(
         sampler=sampler,
         prediction=prediction,
-        timesteps=tuple(float(time) for time in times),
+        timesteps=tuple(float(time) for time in times[:steps]),
         alphas=tuple(alpha for alpha, _ in levels),
         sigmas=tuple(sigma for _, sigma in levels),
-        ends=tuple(ends),
-        init_noise_sigma=init_noise_sigma,
-        last_is_first_order=last_is_first_order,
+        ends=tuple(ends or levels[1:]),
+        init_noise_sigma=1.0,
     )

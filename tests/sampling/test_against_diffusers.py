@@ -52,9 +52,7 @@ def network(x: Tensor, time: float) -> Tensor:
 def theirs(scheduler: Any, steps: int, noise: Tensor, seed: int) -> Tensor:
     scheduler.set_timesteps(steps)
     x = noise * float(getattr(scheduler, "init_noise_sigma", 1.0))
-    extra = (
-        {"generator": torch.Generator().manual_seed(seed)} if "Ancestral" in type(scheduler).__name__ else {}
-    )
+    extra = {"generator": torch.Generator().manual_seed(seed)} if "Ancestral" in type(scheduler).__name__ else {}
     for time in scheduler.timesteps:
         shown = scheduler.scale_model_input(x, time) if hasattr(scheduler, "scale_model_input") else x
         x = scheduler.step(network(shown, float(time)), time, x, **extra).prev_sample
@@ -110,9 +108,7 @@ def test_dpmpp_2m_settings(change: dict[str, Any], steps: int) -> None:
 @pytest.mark.parametrize("change", [{"use_karras_sigmas": True}, {"final_sigmas_type": "sigma_min"}], ids=str)
 def test_euler_settings(change: dict[str, Any]) -> None:
     config = SD | {"prediction_type": "epsilon"} | change
-    assert_same_run(
-        EulerDiscreteScheduler.from_config(config), build_schedule(config, "epsilon", "euler", 12), 12
-    )
+    assert_same_run(EulerDiscreteScheduler.from_config(config), build_schedule(config, "epsilon", "euler", 12), 12)
 
 
 @pytest.mark.parametrize(
@@ -166,9 +162,7 @@ def test_flow_euler(shift: float, steps: int) -> None:
 @pytest.mark.parametrize("shift", [1.0, 3.0])
 def test_flow_dpmpp_2m(shift: float, steps: int) -> None:
     schedule = build_schedule(FLOW | {"shift": shift}, "flow", "dpmpp_2m", steps)
-    scheduler = DPMSolverMultistepScheduler(
-        prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=shift
-    )
+    scheduler = DPMSolverMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=shift)
     assert_same_run(scheduler, schedule, steps)
 
 
@@ -222,6 +216,30 @@ def test_more_steps_than_timesteps_is_refused() -> None:
         build_schedule(SD, "epsilon", "ddim", 1001)
     with pytest.raises(InvalidRequest, match="use fewer"):
         build_schedule(SD, "epsilon", "ddim", 1000)  # steps_offset 1 would ask for timestep 1000 of 0..999
+
+
+@pytest.mark.parametrize("sampler", list(KINDS))
+def test_a_timestep_too_many_is_dropped(sampler: str) -> None:
+    """diffusers' trailing spacing rounds to 62 times for 61 steps, the last of them -1."""
+    config = SD | {"timestep_spacing": "trailing"}
+    scheduler = KINDS[sampler].from_config(config)
+    scheduler.set_timesteps(61)
+    schedule = build_schedule(config, "epsilon", sampler, 61)
+    assert (len(scheduler.timesteps), schedule.steps) == (62, 61)
+    assert schedule.timesteps == tuple(float(time) for time in scheduler.timesteps[:61])
+    assert min(schedule.timesteps) > 0
+    assert len(schedule.sigmas) == 62
+    assert len(schedule.ends) == 61
+
+
+def test_a_noise_level_twice_is_refused_where_the_solver_divides_by_the_gap() -> None:
+    with pytest.raises(InvalidRequest, match="use fewer"):
+        build_schedule(SD | {"timestep_spacing": "leading"}, "epsilon", "dpmpp_2m", 1000)
+
+
+def test_zero_terminal_snr_needs_velocity() -> None:
+    with pytest.raises(InvalidModel, match="v_prediction"):
+        build_schedule(ZERO_SNR | {"prediction_type": "epsilon"}, "epsilon", "ddim", 10)
 
 
 def test_a_config_that_changes_the_update_is_refused() -> None:
