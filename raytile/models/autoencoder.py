@@ -15,6 +15,11 @@ FINE = 4
 """Sub-cells a latent cell has along each axis in the decoder's fine stage (two pixels each)."""
 
 
+def _silence(conv: nn.Conv2d) -> None:
+    for weight in conv.parameters():
+        nn.init.zeros_(weight)
+
+
 class _Residual(nn.Module):
     """x + conv(silu(conv(silu(x)))): no norm, so that an output depends on its neighbourhood alone."""
 
@@ -22,11 +27,11 @@ class _Residual(nn.Module):
         super().__init__()
         self.first = nn.Conv2d(width, width, 3, padding=1)
         self.second = nn.Conv2d(width, width, 3, padding=1)
-        nn.init.zeros_(self.second.weight)
-        nn.init.zeros_(self.second.bias)
+        _silence(self.second)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.second(F.silu(self.first(F.silu(x))))
+        change: Tensor = self.second(F.silu(self.first(F.silu(x))))
+        return x + change
 
 
 class LinearStartAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
@@ -37,7 +42,7 @@ class LinearStartAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
     ends) decodes to the very pixels of the whole. A diffusion model sees latents times `scaling_factor`.
     """
 
-    @register_to_config
+    @register_to_config  # type: ignore[untyped-decorator]
     def __init__(
         self,
         latent_channels: int = 8,
@@ -46,8 +51,8 @@ class LinearStartAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
         decoder_blocks: int = 3,
         fine_width: int = 32,
         fine_blocks: int = 2,
-        scaling_factor: float = 1.0,
-        decode_halo: int = 9,
+        scaling_factor: float = 1.0,  # noqa: ARG002 - read from the config
+        decode_halo: int = 9,  # noqa: ARG002
     ) -> None:
         super().__init__()
         pixels = 3 * PATCH * PATCH
@@ -71,17 +76,19 @@ class LinearStartAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
             nn.PixelShuffle(PATCH // FINE),
         )
         for last in (self.encoder[-1], self.decoder[-2]):
-            nn.init.zeros_(last.weight)
-            nn.init.zeros_(last.bias)
+            assert isinstance(last, nn.Conv2d)
+            _silence(last)
 
     def encode(self, x: Tensor) -> Tensor:
         """Pixels in [-1, 1] to latents, unscaled."""
         patches = F.pixel_unshuffle(x, PATCH)
-        return self.linear_in(patches) + self.encoder(patches)
+        latents: Tensor = self.linear_in(patches) + self.encoder(patches)
+        return latents
 
     def decode(self, z: Tensor) -> Tensor:
         """Unscaled latents to pixels, nominally in [-1, 1], not clamped."""
-        return F.pixel_shuffle(self.linear_out(z), PATCH) + self.decoder(z)
+        pixels: Tensor = F.pixel_shuffle(self.linear_out(z), PATCH) + self.decoder(z)
+        return pixels
 
     def forward(self, x: Tensor) -> Tensor:
         return self.decode(self.encode(x))
@@ -93,6 +100,8 @@ class LinearStartAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
         Patches are in `pixel_unshuffle` order; z = gain * basis (x - mean) and y = basis' (z / gain) + mean.
         """
         scaled = gain[:, None] * basis
+        assert self.linear_in.bias is not None
+        assert self.linear_out.bias is not None
         self.linear_in.weight.copy_(scaled[:, :, None, None])
         self.linear_in.bias.copy_(-(scaled @ mean))
         self.linear_out.weight.copy_((basis / gain[:, None]).T[:, :, None, None])

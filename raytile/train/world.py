@@ -49,7 +49,7 @@ def load_world(cache: Path) -> World:
     if not file.exists():
         cache.mkdir(parents=True, exist_ok=True)
         part = file.with_suffix(".part.npz")
-        np.savez(part, **_read_package())
+        np.savez(part, allow_pickle=False, **_read_package())
         part.replace(file)
     with np.load(file) as arrays:
         maps = {style: _levels(arrays[style]) for style in STYLES}
@@ -104,7 +104,8 @@ def _halve(picture: Pixels) -> Pixels:
 def plain_crop(picture: Pixels, top: int, left: int, size: int) -> Pixels:
     """A square crop, wrapped in x; the caller keeps `top` inside."""
     columns = np.arange(left, left + size) % picture.shape[1]
-    return picture[top : top + size].take(columns, axis=1)
+    cut: Pixels = picture[top : top + size].take(columns, axis=1)
+    return cut
 
 
 def draw_place(world: World, rng: np.random.Generator, level: int, size: int) -> tuple[int, int]:

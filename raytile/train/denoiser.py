@@ -1,0 +1,207 @@
+"""Training of the denoiser and its text encoder together, by flow matching on a bank of latents."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from raytile.train.bank import Bank
+from raytile.train.captions import LENGTH, build_tokenizer, token_ids, write_caption
+from raytile.train.optimizer import MixedOptimizer
+from raytile.train.state import load_state, pid_file, save_state
+
+TEXT_WIDTH = 128
+OUTER = ("conv_in", "conv_out", "embedding", "norm")
+"""Names of weights that are no inner matrices: their rule is AdamW's."""
+
+
+@dataclass(frozen=True)
+class DenoiserRecipe:
+    """The denoiser's figures."""
+
+    widths: tuple[int, ...] = (48, 80, 160)
+    batch: int = 32
+    rate: float = 1e-3
+    warm_up: int = 100
+    ema: float = 0.998
+    matrix_rule: bool = True
+    """Muon for inner matrices; otherwise AdamW for all."""
+    pooled: float = 1.0
+    """Weight of the squared error of 4x4 means, beside that of single cells."""
+    decay_from: int | None = None
+    """Step from which the rate falls linearly to nothing at `steps`."""
+    steps: int = 1_000_000
+    seed: int = 2
+
+
+def new_unet(widths: tuple[int, ...], channels: int = 8) -> Any:
+    """The denoiser: text by cross-attention at the two lower levels and in the time embedding."""
+    from diffusers import UNet2DConditionModel
+
+    return UNet2DConditionModel(
+        sample_size=32,
+        in_channels=channels,
+        out_channels=channels,
+        block_out_channels=widths,
+        layers_per_block=1,
+        down_block_types=("DownBlock2D", *("CrossAttnDownBlock2D",) * (len(widths) - 1)),
+        up_block_types=(*("CrossAttnUpBlock2D",) * (len(widths) - 1), "UpBlock2D"),
+        cross_attention_dim=TEXT_WIDTH,
+        attention_head_dim=tuple(max(1, width // 32) for width in widths),
+        norm_num_groups=16,
+        resnet_time_scale_shift="scale_shift",
+        addition_embed_type="text",
+        addition_embed_type_num_heads=4,
+    )
+
+
+def new_text_encoder(words: int) -> Any:
+    """A small CLIP text model, read by its last hidden states."""
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    return CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=words,
+            hidden_size=TEXT_WIDTH,
+            intermediate_size=4 * TEXT_WIDTH,
+            projection_dim=TEXT_WIDTH,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            max_position_embeddings=LENGTH,
+            pad_token_id=0,
+            bos_token_id=2,
+            eos_token_id=3,
+        )
+    )
+
+
+class Denoiser(nn.Module):
+    """Both nets as one module, so that they share optimizer, average and state."""
+
+    def __init__(self, recipe: DenoiserRecipe, words: int, channels: int = 8) -> None:
+        super().__init__()
+        self.unet = new_unet(recipe.widths, channels)
+        self.text = new_text_encoder(words)
+
+    def forward(self, x: Tensor, t: Tensor, ids: Tensor) -> Tensor:
+        """Velocity n - x0 of noised latents x at times t in [0, 1]."""
+        states = self.text(ids)[0]
+        velocity: Tensor = self.unet(x, 1000.0 * t, encoder_hidden_states=states).sample
+        return velocity
+
+
+def draw_times(generator: torch.Generator, count: int) -> Tensor:
+    """Times in (0, 1]: four fifths logit-normal(0.4, 1.1), one fifth uniform, one in fifty exactly 1."""
+    bell = torch.sigmoid(0.4 + 1.1 * torch.randn(count, generator=generator))
+    kind = torch.rand(count, generator=generator)
+    flat = 1.0 - torch.rand(count, generator=generator)
+    return torch.where(kind < 0.8, bell, torch.where(kind < 0.98, flat, torch.ones(count)))
+
+
+def flow_loss(
+    net: Denoiser, clean: Tensor, free: Tensor, ids: Tensor, generator: torch.Generator, pooled: float
+) -> Tensor:
+    """Squared error of the velocity over trainable cells, and of its 4x4 means."""
+    noise = torch.randn(clean.shape, generator=generator)
+    t = draw_times(generator, len(clean))
+    mix = t[:, None, None, None]
+    error = (net((1 - mix) * clean + mix * noise, t, ids).float() - (noise - clean)) * free
+    share = free.mean().clamp_min(1e-3)
+    loss: Tensor = error.square().mean() / share
+    if pooled:
+        loss = loss + pooled * F.avg_pool2d(error, 4).square().mean() / share
+    return loss
+
+
+def batch_at(bank: Bank, tokenizer: Any, recipe: DenoiserRecipe, step: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Latents, trainable cells and token numbers of a step: a function of (bank, seed, step)."""
+    rng = np.random.default_rng((recipe.seed, step))
+    chosen = rng.integers(len(bank.sights), size=recipe.batch)
+    captions = [write_caption(bank.sights[int(i)], rng) for i in chosen]
+    clean = torch.from_numpy(bank.latents[chosen].astype(np.float32))
+    free = torch.from_numpy(bank.trainable[chosen].astype(np.float32))[:, None]
+    return clean, free, token_ids(tokenizer, captions)
+
+
+def rate_at(step: int, recipe: DenoiserRecipe) -> float:
+    """Warm-up, then constant, then (on a release's copy) a straight line to zero."""
+    rate = recipe.rate * min(1.0, (step + 1) / recipe.warm_up)
+    if recipe.decay_from is not None and step >= recipe.decay_from:
+        rate *= max(0.0, (recipe.steps - step) / (recipe.steps - recipe.decay_from))
+    return rate
+
+
+def train_denoiser(
+    bank: Bank,
+    folder: Path,
+    recipe: DenoiserRecipe,
+    seconds: float,
+    *,
+    name: str = "denoiser",
+    start: str | None = None,
+    clock: Callable[[], float] = time.monotonic,
+    save_every: float = 180.0,
+    say: Callable[[str], None] = print,
+) -> Denoiser:
+    """Train until `recipe.steps` or the seconds are used up; goes on from `folder/name.pt`, or copies `start`'s."""
+    tokenizer = build_tokenizer()
+    torch.manual_seed(recipe.seed)
+    net = Denoiser(recipe, len(tokenizer), bank.latents.shape[1])
+    average = copy.deepcopy(net).requires_grad_(False)
+    optimizer = MixedOptimizer(net.named_parameters(), recipe.rate, OUTER if recipe.matrix_rule else ("",))
+    step = 0
+    saved = load_state(folder / f"{name}.pt") or (load_state(folder / f"{start}.pt") if start else None)
+    if saved:
+        net.load_state_dict(saved["model"])
+        average.load_state_dict(saved["ema"])
+        optimizer.load_state_dict(saved["optimizer"])
+        step = saved["step"]
+
+    def save() -> None:
+        save_state(
+            folder / f"{name}.pt",
+            {
+                "model": net.state_dict(),
+                "ema": average.state_dict(),
+                "optimizer": optimizer.state_dict(),
+                "step": step,
+                "widths": list(recipe.widths),
+                "encoder": bank.encoder,
+            },
+        )
+
+    begin = last = clock()
+    running = 0.0
+    with pid_file(folder, name):
+        while step < recipe.steps and clock() - begin < seconds:
+            clean, free, ids = batch_at(bank, tokenizer, recipe, step)
+            for group in optimizer.param_groups:
+                group["lr"] = rate_at(step, recipe)
+            optimizer.zero_grad(set_to_none=True)
+            generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + step)
+            with torch.autocast("cpu", torch.bfloat16):
+                loss = flow_loss(net, clean, free, ids, generator, recipe.pooled)
+            loss.backward()  # type: ignore[no-untyped-call]
+            torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+            optimizer.step()
+            decay = min(recipe.ema, (1.0 + step) / (10.0 + step))
+            with torch.no_grad():
+                torch._foreach_lerp_(list(average.parameters()), list(net.parameters()), 1.0 - decay)
+            step += 1
+            running += (loss.item() - running) / min(step, 50)
+            if step % 20 == 0:
+                say(f"{name} step {step} loss {running:.4f} after {clock() - begin:.0f} s")
+            if clock() - last > save_every:
+                save()
+                last = clock()
+        save()
+    return average

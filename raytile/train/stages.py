@@ -1,0 +1,105 @@
+"""The stages of training `terra` as plain functions over one folder of state."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from raytile.models.autoencoder import LinearStartAutoencoder
+from raytile.train.autoencoder import AutoencoderRecipe, train_stage_a
+from raytile.train.bank import encoder_digest, grow_bank, load_bank
+from raytile.train.captions import ZOOM_PHRASES, build_tokenizer
+from raytile.train.decoder import DecoderRecipe, train_stage_b
+from raytile.train.denoiser import Denoiser, DenoiserRecipe, train_denoiser
+from raytile.train.release import read_release, write_release
+from raytile.train.sheet import PROMPTS, Painter, make_sheet, save_picture
+from raytile.train.state import load_state, save_state
+from raytile.train.world import STYLES, load_world
+
+STYLE_PHRASES = {"satellite": "satellite view", "relief": "relief map"}
+
+
+def saved_autoencoder(folder: Path) -> LinearStartAutoencoder:
+    """The autoencoder as far as it came: with stage B's decoder where there is one.
+
+    Raises FileNotFoundError where no stage was run.
+    """
+    base = load_state(folder / "autoencoder.pt")
+    if base is None:
+        raise FileNotFoundError(f"no autoencoder in {folder}: run --stage autoencoder first")
+    crisp = load_state(folder / "decoder.pt")
+    model: LinearStartAutoencoder = LinearStartAutoencoder(**base["config"])
+    model.load_state_dict((crisp or base)["model"])
+    model.eval()
+    return model
+
+
+def autoencoder(folder: Path, seconds: float) -> None:
+    """Stage A; sets the scaling factor at its end, after which the encoder is not trained again."""
+    import torch
+
+    from raytile.train.autoencoder import draw_batch
+
+    world = load_world(folder)
+    model = train_stage_a(world, folder, AutoencoderRecipe(), seconds)
+    state = load_state(folder / "autoencoder.pt")
+    assert state is not None
+    with torch.no_grad():
+        squares = [model.encode(draw_batch(world, 99, i, 8, 128)).square().mean() for i in range(32)]
+    state["config"]["scaling_factor"] = round(float(torch.stack(squares).mean().rsqrt()), 5)
+    save_state(folder / "autoencoder.pt", state)
+
+
+def decoder(folder: Path, seconds: float) -> None:
+    """Stage B."""
+    train_stage_b(load_world(folder), folder, DecoderRecipe(), seconds)
+
+
+def bank(folder: Path, crops: int) -> None:
+    """Encode crops for the denoiser."""
+    grow_bank(load_world(folder), saved_autoencoder(folder), folder / "bank", crops)
+
+
+def denoiser(folder: Path, seconds: float) -> None:
+    """Train at a constant rate, for as long as there is time."""
+    train_denoiser(
+        load_bank(folder / "bank", encoder_digest(saved_autoencoder(folder))), folder, DenoiserRecipe(), seconds
+    )
+
+
+def decay(folder: Path, seconds: float, steps: int) -> None:
+    """On a copy of the denoiser's state, take the rate to nothing over `steps` steps: `folder/decay.pt`."""
+    state = load_state(folder / "denoiser.pt")
+    if state is None:
+        raise FileNotFoundError(f"no denoiser in {folder}: run --stage denoiser first")
+    first = int(state["step"])
+    recipe = DenoiserRecipe(decay_from=first, steps=first + steps, ema=0.98)
+    crops = load_bank(folder / "bank", encoder_digest(saved_autoencoder(folder)))
+    train_denoiser(crops, folder, recipe, seconds, name="decay", start="denoiser")
+
+
+def average_of(folder: Path) -> Denoiser:
+    """The averaged weights of the decayed copy, or of the denoiser where none was decayed."""
+    state = load_state(folder / "decay.pt") or load_state(folder / "denoiser.pt")
+    if state is None:
+        raise FileNotFoundError(f"no denoiser in {folder}: run --stage denoiser first")
+    net = Denoiser(DenoiserRecipe(widths=tuple(state["widths"])), len(build_tokenizer()))
+    net.load_state_dict(state["ema"])
+    return net.eval()
+
+
+def release(folder: Path, out: Path) -> None:
+    """Write the model folder."""
+    write_release(out, average_of(folder), saved_autoencoder(folder))
+
+
+def sheet(model: Path, out: Path, seeds: int = 4) -> list[Path]:
+    """One sheet of 8 prompts by `seeds` pictures for each style and zoom; returns the files."""
+    painter = Painter(*read_release(model))
+    files = []
+    for style in STYLES:
+        for zoom in ZOOM_PHRASES:
+            prompts = [f"{STYLE_PHRASES[style]} of {prompt}, {zoom}" for prompt in PROMPTS]
+            file = out / f"{style}-{zoom.replace(' ', '-')}.jpg"
+            save_picture(file, make_sheet(painter, prompts, seeds), shrink=2)
+            files.append(file)
+    return files
