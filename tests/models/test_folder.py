@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -199,6 +200,17 @@ def test_a_folder_that_changed_since_the_plan_is_not_loaded(broken: Path) -> Non
     change(broken / "scheduler/scheduler_config.json", steps_offset=0)
     with pytest.raises(InvalidModel, match="not the model that was planned with"):
         load(spec)
+
+
+@pytest.mark.parametrize("kind", ["sd_folder", "terra_folder"])
+def test_loading_touches_no_network(kind: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("a connection was tried")
+
+    for name in ("connect", "connect_ex"):
+        monkeypatch.setattr(socket.socket, name, refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    load(resolve(str(request.getfixturevalue(kind)))).encode_prompts(["a"])
 
 
 def test_built_in_models_are_listed() -> None:

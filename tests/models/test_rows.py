@@ -97,6 +97,23 @@ def test_probe_is_stable_and_tells_modules_apart(name: str, modules: dict[str, M
     assert probe(modules[name], rows=3) == probe(modules[name], rows=3)
 
 
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("kind", ["sd_folder", "terra_folder"])
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_cuda(kind: str, dtype: str, request: pytest.FixtureRequest) -> None:
+    """The probe holds there too, runs agree bit for bit, and float32 is the processor's result to tolerance."""
+    spec = resolve(str(request.getfixturevalue(kind)))
+    here, there = load(spec), load(spec, "cuda", dtype)
+    assert probe(there) == probe(there) == probe(load(spec, "cuda", dtype))
+    x = torch.randn(4, spec.channels, spec.window, spec.window, generator=torch.Generator().manual_seed(0))
+    words = there.encode_prompts(["a red cat", "far", "", "sea"])
+    want, got = here.predict(x, 400.0, words), there.predict(x, 400.0, words)
+    tolerance = {"float32": 1e-4, "float16": 0.02, "bfloat16": 0.1}[dtype]
+    assert (got - want).abs().max() <= tolerance * want.abs().max()
+    assert there.predict(x * 0, 1.0, words).isfinite().all()
+
+
 class Leaky:
     """A module whose rows see their companions, as batch-wise autotuned kernels would."""
 
