@@ -40,11 +40,13 @@ class Pool(Protocol):
     workers: int
 
     def connect(self) -> None:
-        """Make sure that workers can be had at all, and settle `workers`; `ClusterError` if not. Writes nothing."""
+        """Find a place for every worker and settle how many; `ClusterError`, saying what is free, if there is none.
+
+        Comes before anything is written."""
         ...
 
     def start(self, setup: Setup) -> list[Ref]:
-        """Begin to start every worker; each ref becomes its `WorkerReady`. `ClusterError` if one cannot be placed."""
+        """Have every worker load its module; each ref becomes its `WorkerReady`."""
         ...
 
     def call(self, worker: int, method: str, *args: Any, returns: int = 1) -> tuple[Ref, ...]:

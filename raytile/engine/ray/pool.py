@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import socket
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -52,6 +53,8 @@ class RayPool:
         self._started_ray = False
 
     def connect(self) -> None:
+        # What fails is told by `wait`; Ray would print it once more, with a traceback, when refs are dropped.
+        os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")
         import ray
 
         address = self._address or os.environ.get("RAY_ADDRESS")
@@ -62,8 +65,11 @@ class RayPool:
         if not {"num_cpus", "num_gpus"} & set(self._options):
             self._options["num_gpus" if gpus else "num_cpus"] = 1
         self.workers = self.workers or max(1, gpus or cpus)
+        self._place(ray)
 
     def _init(self, ray: Any, address: str | None) -> None:
+        if address is not None:
+            _knock(address)
         quiet = {"logging_level": "error", "log_to_driver": False}
         try:
             if address is not None:
@@ -79,9 +85,7 @@ class RayPool:
                 f"{where} ({type(error).__name__}: {cause[0] if cause else ''}): check --address, or use --in-process"
             ) from None
 
-    def start(self, setup: Setup) -> list[Ref]:
-        import ray
-
+    def _place(self, ray: Any) -> None:
         from raytile.engine.ray.actor import WorkerActor
 
         # A restarted actor would have lost its tiles: none restarts, no call is tried again behind our back.
@@ -96,6 +100,8 @@ class RayPool:
                 f"{len(missing)} of {self.workers} workers found no place in {self._deadline:.0f} s: each asks for "
                 f"{self._options}, free is {free}: ask for fewer --workers or other --worker-resources"
             )
+
+    def start(self, setup: Setup) -> list[Ref]:
         return [actor.load.remote(number, setup) for number, actor in enumerate(self._actors)]
 
     def call(self, worker: int, method: str, *args: Any, returns: int = 1) -> tuple[Ref, ...]:
@@ -128,3 +134,14 @@ class RayPool:
             if self._started_ray:
                 ray.shutdown()
                 self._started_ray = False
+
+
+def _knock(address: str) -> None:
+    """Ray itself tries for minutes where nobody listens: ask the port first."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not port.isdecimal():
+        return  # "auto" and "local", which Ray resolves itself
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
+    except (OSError, OverflowError) as error:
+        raise ClusterError(f"no Ray answers at {address} ({error}): check --address, or use --in-process") from None

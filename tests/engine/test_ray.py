@@ -1,0 +1,192 @@
+"""The Ray pool: the same bits as in one process, laws 4 to 6 on real actors, and what happens when one dies."""
+
+from __future__ import annotations
+
+import pickle
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from raytile.api import _first_head as first_head
+from raytile.api import canvas_layout, plan, render
+from raytile.canvas import store
+from raytile.canvas.canvas import Canvas
+from raytile.engine.driver import Driver
+from raytile.engine.pool import Outcome, Ref, Setup
+from raytile.engine.ray.pool import RayPool, worker_options
+from raytile.errors import ClusterError, InvalidRequest, RenderFailed
+from raytile.events import Event, PhaseDone
+from raytile.plan.phases import Phase, phases, route
+from raytile.plan.request import RenderRequest
+from raytile.plan.route import Partition
+from tests.engine.renders import digests, paint, toy_request
+
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
+
+
+def drive(
+    request: RenderRequest, pool: RayPool, out: Path, listener: Callable[[Event], None] = lambda _: None, ahead: int = 4
+) -> Canvas:
+    """A render with a pool of the test's own."""
+    settled = plan(request)
+    pool.connect()
+    canvas = store.create(out, canvas_layout(settled), first_head(settled))
+    setup = Setup(settled, Partition(pool.workers), str(out), canvas.layout, "cpu")
+    return Driver(setup, pool, canvas, (listener,), clock=time.monotonic, wall=time.time, ahead=ahead).run()
+
+
+@pytest.mark.parametrize("wish", [{}, {"sync": "overlap", "wrap": "xy", "width": 640, "sampler": "euler_ancestral"}])
+def test_on_ray_the_picture_is_the_same_for_any_number_of_workers(wish: dict[str, Any], tmp_path: Path) -> None:
+    request = toy_request(**wish)
+    _, alone = paint(request, tmp_path / "alone.zarr")
+    for workers in (1, 2, 3):
+        summary = render(request, tmp_path / f"{workers}.zarr", workers=workers, device="cpu").head().summary
+        assert summary is not None
+        assert digests(summary) == digests(alone)
+        assert summary["evaluations"] == summary["evaluations_planned"] == alone["evaluations"]
+        assert summary["bytes_exchanged"] == summary["bytes_planned"]
+        assert summary["workers"] == workers == len(summary["peak_rss_bytes"]["workers"])
+
+
+def test_the_driver_never_imports_torch(tmp_path: Path) -> None:
+    """Law 4, in a process of its own, over a whole render on Ray."""
+    code = (
+        "import sys, ray; ray.init(address='auto', log_to_driver=False)\n"
+        "from raytile.api import render; from raytile.plan.request import RenderRequest\n"
+        f"render(RenderRequest(prompt='x', width=256, height=128, model='toy', steps=2), {str(tmp_path / 'a.zarr')!r},"
+        " workers=2, device='cpu')\n"
+        "found = {'torch', 'diffusers', 'transformers'} & set(sys.modules); assert not found, found"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=240)
+
+
+class WatchedPool(RayPool):
+    """Counts what comes to the driver, and can make a worker nap before one of its calls."""
+
+    def __init__(self, workers: int, nap: tuple[int, int, int] | None = None, seconds: float = 3.0) -> None:
+        super().__init__(workers)
+        self.nap, self.seconds = nap, seconds
+        self.biggest = 0
+        self.interior: dict[tuple[int, int, int], Ref] = {}
+        self.overtook: list[bool] = []
+
+    def call(self, worker: int, method: str, *args: Any, returns: int = 1) -> tuple[Ref, ...]:
+        import ray
+
+        if self.nap is None or args[:2] != self.nap[1:]:
+            return super().call(worker, method, *args, returns=returns)
+        if method == "boundary" and worker == self.nap[0]:
+            nap = self.seconds
+            self._actors[worker].__ray_call__.remote(lambda _self: time.sleep(nap))
+        refs = super().call(worker, method, *args, returns=returns)
+        if method == "interior":
+            self.interior[worker, *args[:2]] = refs[0]
+        elif method == "boundary" and (worker, *args[:2]) in self.interior and abs(worker - self.nap[0]) == 1:
+            inside, _ = ray.wait([self.interior[worker, *args[:2]]], timeout=self.seconds / 2)
+            across, _ = ray.wait([refs[0]], timeout=0)
+            self.overtook.append(bool(inside) and not across)
+        return refs
+
+    def wait(self, refs: Any, timeout: float) -> list[Outcome]:
+        outcomes = super().wait(refs, timeout)
+        self.biggest = max([self.biggest, *(len(pickle.dumps(o.value)) for o in outcomes)])
+        return outcomes
+
+
+def test_nothing_but_small_reports_comes_to_the_driver(tmp_path: Path) -> None:
+    pool = WatchedPool(3)
+    drive(toy_request(width=1600, height=400, steps=2), pool, tmp_path / "a.zarr")
+    assert 0 < pool.biggest < 2048
+
+
+def test_neighbours_wait_for_neighbours_and_nobody_for_everybody(tmp_path: Path) -> None:
+    """Law 6: while worker 0 naps in step s, a worker k hops away finishes k - 1 further steps, and no step that hangs
+    on the one that sleeps."""
+    workers, step = 5, 2
+    request = toy_request(width=workers * 4 * 128, height=128, tile=256, steps=8, levels=1)
+    course = phases(plan(request))
+    number = course.index(Phase("step", 0, step))
+    seen: list[PhaseDone] = []
+    pool = WatchedPool(workers, nap=(0, 0, step))
+    drive(request, pool, tmp_path / "a.zarr", lambda e: seen.append(e) if isinstance(e, PhaseDone) else None, ahead=8)
+    asleep = hanging(request, workers, number)
+    woke = next(i for i, event in enumerate(seen) if (event.worker, event.phase) == (0, number))
+    for hops in range(1, workers):
+        meanwhile = [event.phase for event in seen[:woke] if event.worker == hops and event.phase >= number]
+        assert len(meanwhile) >= min(hops - 1, len(course) - 1 - number)
+        assert meanwhile == [phase for phase in range(number, len(course) - 1) if (hops, phase) not in asleep]
+
+
+def hanging(request: RenderRequest, workers: int, number: int) -> set[tuple[int, int]]:
+    """(worker, phase) that cannot finish before worker 0 has predicted its boundary in phase `number`."""
+    settled = plan(request)
+    late: set[tuple[int, int]] = set()
+    for phase in range(number, len(phases(settled)) - 1):
+        _, level, step = phases(settled)[phase]
+        this = route(settled, Partition(workers), level, step)
+        unread = {
+            w for w in range(workers) if {w, *this.sources(w)} & {by for by, before in late if before == phase - 1}
+        }
+        if phase == number:
+            unread.add(0)
+        late |= {(w, phase) for w in range(workers) if {w, *this.predictors_for(w)} & unread}
+    return late
+
+
+def test_interior_windows_are_predicted_while_bands_are_on_their_way(tmp_path: Path) -> None:
+    pool = WatchedPool(2, nap=(0, 0, 1))
+    drive(toy_request(width=2048, height=256, tile=256, steps=3, levels=1), pool, tmp_path / "a.zarr")
+    assert pool.overtook == [True]
+
+
+def test_a_killed_worker_fails_the_render_and_the_canvas_says_so(tmp_path: Path) -> None:
+    import ray
+
+    pool = WatchedPool(2)
+
+    def kill(event: Event) -> None:
+        if isinstance(event, PhaseDone) and event.phase == 2 and event.worker == 1:
+            ray.kill(pool._actors[1])
+
+    with pytest.raises(RenderFailed, match="lost"):
+        drive(toy_request(), pool, tmp_path / "a.zarr", kill)
+    head = store.open(tmp_path / "a.zarr").head()
+    assert head.state == "failed"
+    assert head.error is not None
+    assert "lost" in head.error
+
+
+def test_workers_that_find_no_place_are_an_error_that_says_what_is_free(tmp_path: Path) -> None:
+    pool = RayPool(2, options={"num_cpus": 1, "resources": {"unobtainium": 1}}, deadline=1.0)
+    try:
+        with pytest.raises(ClusterError, match=r"2 of 2 workers found no place .* free is .*'CPU'"):
+            pool.connect()
+    finally:
+        pool.close()
+    assert not list(tmp_path.iterdir())
+
+
+def test_no_such_address_is_an_error_before_anything_is_written(tmp_path: Path) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{unused.getsockname()[1]}"
+        code = (
+            "from raytile.api import render; from raytile.plan.request import RenderRequest\n"
+            f"render(RenderRequest(prompt='x', width=99, height=99, model='toy'), {str(tmp_path / 'a.zarr')!r},"
+            f" address={address!r})\n"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100)
+    assert done.stderr.splitlines()[-1].startswith(f"raytile.errors.ClusterError: no Ray answers at {address}")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"gpus": 1}'])
+def test_worker_resources_are_checked(text: str) -> None:
+    with pytest.raises(InvalidRequest):
+        worker_options(text)
