@@ -85,7 +85,9 @@ def _flow(config: Config, prediction: Prediction, sampler: str, steps: int) -> S
     from diffusers import FlowMatchEulerDiscreteScheduler
 
     scheduler = FlowMatchEulerDiscreteScheduler.from_config(dict(config), shift=_shift(config))
-    scheduler.set_timesteps(steps)
+    # even steps from 1 to 0, as diffusers' FLUX pipeline asks for them: left to itself the scheduler spends its last
+    # step between 0.001 and 0
+    scheduler.set_timesteps(sigmas=[1 - step / steps for step in range(steps)])
     levels = [(1 - float(sigma), float(sigma)) for sigma in scheduler.sigmas]
     return _assemble(sampler, prediction, steps, scheduler.timesteps, levels)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from diffusers import (
@@ -110,7 +111,7 @@ def flow_by_hand(folder: Path, prompt: str, noise: Tensor, steps: int, guidance:
     scheduler = FlowMatchEulerDiscreteScheduler.from_pretrained(folder / "scheduler")
     tokens = tokenizer(["", prompt], padding="max_length", truncation=True, max_length=12, return_tensors="pt")
     hidden = text(tokens.input_ids)[0]
-    scheduler.set_timesteps(steps)
+    scheduler.set_timesteps(sigmas=np.linspace(1, 1 / steps, steps))
     x = noise[None]
     for step, time in enumerate(scheduler.timesteps):
         blank, wanted = unet(torch.cat([x, x]), time, encoder_hidden_states=hidden).sample.chunk(2)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from diffusers import (
@@ -50,7 +51,10 @@ def network(x: Tensor, time: float) -> Tensor:
 
 
 def theirs(scheduler: Any, steps: int, noise: Tensor, seed: int) -> Tensor:
-    scheduler.set_timesteps(steps)
+    if isinstance(scheduler, FlowMatchEulerDiscreteScheduler):
+        scheduler.set_timesteps(sigmas=np.linspace(1, 1 / steps, steps))
+    else:
+        scheduler.set_timesteps(steps)
     x = noise * float(getattr(scheduler, "init_noise_sigma", 1.0))
     extra = {"generator": torch.Generator().manual_seed(seed)} if "Ancestral" in type(scheduler).__name__ else {}
     for time in scheduler.timesteps:
