@@ -35,6 +35,7 @@ class Worker:
         self.module = module or registry.load(setup.plan.spec, device, setup.plan.request.dtype)
         self.group = TileGroup(setup.plan, self.module, setup.partition, number)
         self._canvas = Canvas(setup.canvas, setup.layout)
+        self._micro_batch = setup.plan.micro_batch
         self._busy = 0.0
         self._broken: Exception | None = None
 
@@ -45,7 +46,7 @@ class Worker:
             node=socket.gethostname(),
             pid=os.getpid(),
             device=self.device,
-            probe=probe(self.module),
+            probe=probe(self.module, self._micro_batch),
             version=__version__,
             peak_rss_bytes=_peak_rss(),
         )

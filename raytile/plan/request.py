@@ -32,7 +32,7 @@ class RenderRequest(BaseModel):
     model: str = "terra"
     negative: str = Field(default="", max_length=10_000)
     seed: int = Field(default=0, ge=0, lt=2**63)
-    steps: int | None = Field(default=None, ge=1, le=1000)
+    steps: int | None = Field(default=None, ge=1, le=500)
     guidance: float | None = Field(default=None, ge=0, le=100, allow_inf_nan=False)
     guidance_interval: tuple[float, float] | None = None
     sampler: str | None = None
