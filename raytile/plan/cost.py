@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from raytile.plan.phases import Phase, phases, reads_before, route
+from raytile.plan.phases import phases
 from raytile.plan.plan import Plan
 from raytile.plan.route import Partition
+from raytile.plan.traffic import Traffic, traffic_before
 
 FLOAT32 = 4
 
@@ -51,18 +52,18 @@ def foretell(plan: Plan, partition: Partition) -> Cost:
     windows = evaluations = padded = cells_seen = cells_there = messages = total = 0
     dearest, most = (0, 0), 0
     for phase in phases(plan):
-        reads = reads_before(plan, partition, phase)
-        count = len(reads)
-        size = cell * sum(piece.box.area for pieces in reads.values() for piece in pieces)
+        this = traffic_before(plan, partition, phase)
+        if this is None:
+            continue
+        count, size = len(this.pairs), cell * this.read_cells
         if phase.kind == "step":
-            this = route(plan, partition, phase.level, phase.step)
-            count, size = count + len(this.gives), size + cell * this.given_cells
-            number, rows = sum(len(mine) for mine in this.predicts), plan.rows(phase.step)
+            count, size = 2 * count, size + cell * this.given_cells
+            number, rows = sum(this.shares), plan.rows(phase.step)
             windows, evaluations = windows + number, evaluations + number * rows
-            padded += sum(_rows_with_padding(plan, partition, phase, worker) for worker in range(partition.workers))
+            padded += _rows_with_padding(this, rows, plan.micro_batch)
             cells_seen += number * plan.spec.window**2
             cells_there += plan.levels[phase.level].cells
-            most = max(most, *(len(mine) for mine in this.predicts))
+            most = max(most, *this.shares)
             dearest = max(dearest, (size, count))
         messages, total = messages + count, total + size
     everyone = range(partition.workers)
@@ -91,12 +92,11 @@ def foretell(plan: Plan, partition: Partition) -> Cost:
     )
 
 
-def _rows_with_padding(plan: Plan, partition: Partition, phase: Phase, worker: int) -> int:
-    """Rows a worker sends through the network at a step: its interior fills whole batches, the rest is padded."""
-    this, rows, batch = route(plan, partition, phase.level, phase.step), plan.rows(phase.step), plan.micro_batch
-    number = len(this.predicts[worker])
-    early = 0
-    if this.sources(worker):
-        inside = len(this.interior[worker])
-        early = inside * rows // batch * batch // rows
-    return sum(-(-part * rows // batch) * batch for part in (early, number - early))
+def _rows_with_padding(this: Traffic, rows: int, batch: int) -> int:
+    """Rows that go through the network at a step: a worker's interior fills whole batches, the rest is padded."""
+    padded = 0
+    waiting = {reader for _, reader in this.pairs}
+    for worker, (number, inside) in enumerate(zip(this.shares, this.inside, strict=True)):
+        early = inside * rows // batch * batch // rows if worker in waiting else 0
+        padded += sum(-(-part * rows // batch) * batch for part in (early, number - early))
+    return padded

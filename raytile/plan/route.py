@@ -39,7 +39,7 @@ class Partition:
 
     def owners(self, tiling: Tiling) -> NDArray[np.int32]:
         """The worker of each tile id."""
-        return _deal(tiling.compact_order(), self.cuts(tiling.count))
+        return deal(tiling.compact_order(), self.cuts(tiling.count))
 
 
 def reading(owners: NDArray[np.int32], wants: Mapping[int, Iterable[Patch]]) -> Reads:
@@ -103,7 +103,7 @@ def make_route(windows: Windows, partition: Partition) -> Route:
     owners = partition.owners(windows.tiling)
     order = windows.compact_order()
     cuts = partition.cuts(len(order))
-    predictor = _deal(order, cuts)
+    predictor = deal(order, cuts)
     foreign = _touches_foreign(windows, owners, predictor)
     predicts = tuple(tuple(sorted(order[cuts[k] : cuts[k + 1]])) for k in range(partition.workers))
     wants: dict[int, list[Patch]] = defaultdict(list)
@@ -123,7 +123,7 @@ def make_route(windows: Windows, partition: Partition) -> Route:
     )
 
 
-def _deal(order: Sequence[int], cuts: tuple[int, ...]) -> NDArray[np.int32]:
+def deal(order: Sequence[int], cuts: tuple[int, ...]) -> NDArray[np.int32]:
     """The worker of each id, ids being dealt in `order`."""
     dealt = np.empty(len(order), dtype=np.int32)
     dealt[np.asarray(order, dtype=np.int64)] = np.repeat(np.arange(len(cuts) - 1), np.diff(cuts))

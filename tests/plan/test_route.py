@@ -11,6 +11,7 @@ from raytile.plan.cost import foretell
 from raytile.plan.phases import phases, reads_before, route
 from raytile.plan.plan import Plan
 from raytile.plan.route import Partition
+from raytile.plan.traffic import traffic_before
 from tests.plan.strategies import plans
 
 workers = st.integers(1, 9)
@@ -66,6 +67,25 @@ def test_nobody_reads_from_itself_and_one_worker_reads_nothing(plan: Plan, count
         reads = reads_before(plan, Partition(count), phase)
         assert all(sender != reader and pieces for (sender, reader), pieces in reads.items())
         assert not reads_before(plan, Partition(1), phase)
+
+
+@settings(max_examples=60, deadline=None)
+@given(plans(max_cells=40), workers)
+def test_traffic_is_counted_as_the_route_lists_it(plan: Plan, count: int) -> None:
+    partition = Partition(count)
+    for phase in phases(plan):
+        counted, reads = traffic_before(plan, partition, phase), reads_before(plan, partition, phase)
+        if counted is None:
+            assert not reads
+            continue
+        assert counted.pairs == set(reads)
+        assert counted.read_cells == sum(piece.box.area for pieces in reads.values() for piece in pieces)
+        if phase.kind == "step":
+            this = route(plan, partition, phase.level, phase.step)
+            assert counted.pairs == {(owner, predictor) for predictor, owner in this.gives}
+            assert counted.given_cells == this.given_cells
+            assert counted.shares == tuple(map(len, this.predicts))
+            assert counted.inside == tuple(map(len, this.interior))
 
 
 @settings(max_examples=30, deadline=None)
