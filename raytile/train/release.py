@@ -40,6 +40,8 @@ def write_release(folder: Path, net: Denoiser, autoencoder: LinearStartAutoencod
     index: dict[str, Any] = {"_class_name": "RaytilePipeline", **{name: list(kind) for name, kind in PARTS.items()}}
     (fresh / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
     (fresh / "raytile.json").write_text(json.dumps(plan_facts(net, autoencoder), indent=2) + "\n")
+    for file in fresh.rglob("*.safetensors"):
+        file.chmod(0o644)
     for part in sorted(fresh.iterdir()):
         target = folder / part.name
         if target.is_dir():
