@@ -11,13 +11,13 @@ TAPS = 4
 
 
 class Taps(NamedTuple):
-    """For each fine cell of a stretch: `first[i]` its first of four coarse cells, and `numerator[i] / denominator`
+    """For each fine cell of a stretch: `cells[i]` its four coarse cells, and `numerator[i] / denominator`
     how far it lies past the second. `origin, length`: the stretch of coarse cells that all taps lie in. On a bounded
     axis taps beyond an end are the end's cell."""
 
     origin: int
     length: int
-    index: tuple[tuple[int, int, int, int], ...]
+    cells: tuple[tuple[int, int, int, int], ...]
     numerator: tuple[int, ...]
     denominator: int
 

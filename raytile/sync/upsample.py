@@ -16,10 +16,10 @@ def upsample(patch: Tensor, rows: Taps, columns: Taps) -> Tensor:
 
 
 def _along(x: Tensor, taps: Taps, dim: int) -> Tensor:
-    index = torch.tensor(taps.index)
+    index = torch.tensor(taps.cells)
     t = torch.tensor(taps.numerator, dtype=torch.float64) / taps.denominator
     shape = [1, 1, 1]
-    shape[dim] = len(taps.index)
+    shape[dim] = len(taps.cells)
     weights = _keys(t)
     result: Tensor | None = None
     for tap in range(TAPS):

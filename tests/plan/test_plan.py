@@ -83,7 +83,7 @@ def test_upsampling_reads_the_coarse_cells_around_each_fine_one(plan: Plan) -> N
                 (rows, coarse.tiling.y, fine.tiling.y, core.y0),
                 (columns, coarse.tiling.x, fine.tiling.x, core.x0),
             ):
-                for number, index in enumerate(taps.index):
+                for number, index in enumerate(taps.cells):
                     centre = (first + number + 0.5) * axis.cells / larger.cells - 0.5
                     base = int(np.floor(centre + 1e-9))
                     wanted = [base + tap - 1 for tap in range(4)]
