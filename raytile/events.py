@@ -46,7 +46,7 @@ class WorkerLost:
 
 @dataclass(frozen=True)
 class RenderStarted:
-    """Work begins: what the plan foretells."""
+    """Work begins: what the plan foretells. `work`: of each step, the rows its busiest worker computes."""
 
     canvas: str
     width: int
@@ -55,6 +55,7 @@ class RenderStarted:
     levels: int
     phases: int
     tiles: int
+    work: tuple[int, ...]
 
 
 @dataclass(frozen=True)

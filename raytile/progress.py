@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 EVERY = 5.0
 """Seconds between plain lines."""
-DECODE_SHARE = 0.05
+DECODE_SHARE = 0.08
 """What decoding is taken to cost beside all the steps until the first tile tells."""
 
 
@@ -45,18 +45,11 @@ class Gauge:
 
     @property
     def painted(self) -> float:
-        """The share of all network work that is done: a level has four times the windows of the one before."""
-        at = self.step
-        if at is None:
+        """The share of all network work that is done."""
+        if self.started is None or self.step is None:
             return 0.0
-        finer = at.levels - 1
-        if at.level == 0:
-            first, later = at.steps, (at.total - at.steps) / finer if finer else 0.0
-        else:
-            first, later = at.total - at.steps * finer, float(at.steps)
-        lengths = [float(first), *[later] * finer]
-        work = [length * 4.0**level for level, length in enumerate(lengths)]
-        return (sum(work[: at.level]) + at.step * 4.0**at.level) / sum(work)
+        work = self.started.work
+        return sum(work[: self.step.done]) / sum(work)
 
     @property
     def done(self) -> float:

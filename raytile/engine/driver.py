@@ -26,7 +26,7 @@ from raytile.events import (
     WorkerLost,
     WorkerReady,
 )
-from raytile.plan.cost import foretell
+from raytile.plan.cost import foretell, step_work
 from raytile.plan.phases import phases
 
 Clock = Callable[[], float]
@@ -70,6 +70,7 @@ class Driver:
                 levels=len(plan.levels),
                 phases=len(self._course),
                 tiles=plan.tiling.count,
+                work=step_work(plan, partition),
             )
         )
         try:

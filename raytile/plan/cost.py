@@ -60,7 +60,7 @@ def foretell(plan: Plan, partition: Partition) -> Cost:
             count, size = 2 * count, size + cell * this.given_cells
             number, rows = sum(this.shares), plan.rows(phase.step)
             windows, evaluations = windows + number, evaluations + number * rows
-            padded += _rows_with_padding(this, rows, plan.micro_batch)
+            padded += sum(_rows_with_padding(this, rows, plan.micro_batch))
             cells_seen += number * plan.spec.window**2
             cells_there += plan.levels[phase.level].cells
             most = max(most, *this.shares)
@@ -92,11 +92,21 @@ def foretell(plan: Plan, partition: Partition) -> Cost:
     )
 
 
-def _rows_with_padding(this: Traffic, rows: int, batch: int) -> int:
-    """Rows that go through the network at a step: a worker's interior fills whole batches, the rest is padded."""
-    padded = 0
+def step_work(plan: Plan, partition: Partition) -> tuple[int, ...]:
+    """Of each step, in order, the rows that the busiest worker sends through the network: how long it will take."""
+    work = []
+    for phase in phases(plan):
+        this = traffic_before(plan, partition, phase)
+        if phase.kind == "step" and this is not None:
+            work.append(max(_rows_with_padding(this, plan.rows(phase.step), plan.micro_batch)))
+    return tuple(work)
+
+
+def _rows_with_padding(this: Traffic, rows: int, batch: int) -> list[int]:
+    """Each worker's rows at a step: its interior fills whole batches, the rest is padded."""
+    padded = []
     waiting = {reader for _, reader in this.pairs}
     for worker, (number, inside) in enumerate(zip(this.shares, this.inside, strict=True)):
         early = inside * rows // batch * batch // rows if worker in waiting else 0
-        padded += sum(-(-part * rows // batch) * batch for part in (early, number - early))
+        padded.append(sum(-(-part * rows // batch) * batch for part in (early, number - early)))
     return padded

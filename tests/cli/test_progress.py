@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from raytile.events import Counts, Event, RenderFinished, RenderStarted, StepDone, TileDone, WorkerReady
-from raytile.progress import Gauge, Progress, spell
+from raytile.progress import DECODE_SHARE, Gauge, Progress, spell
 
 LEVELS, STEPS, LATER, TILES = 3, 8, 5, 16
 TOTAL = STEPS + (LEVELS - 1) * LATER
@@ -25,8 +25,9 @@ class Clock:
 
 
 def course() -> Iterator[tuple[float, Event]]:
-    """The events of a render, and how long each took at a pace of one second for a quarter of the last level's step."""
-    yield 0, RenderStarted("a.zarr", 512, 512, 2, LEVELS, 99, TILES)
+    """The events of a render, and how long each took; a step of a level works four times one of the level before."""
+    work = (1,) * STEPS + (4,) * LATER + (16,) * LATER
+    yield 0, RenderStarted("a.zarr", 512, 512, 2, LEVELS, 99, TILES, work)
     for worker in range(2):
         yield 7, WorkerReady(worker, "node", 1, "cpu", "", "", 0)
     done = 0
@@ -54,7 +55,7 @@ def test_the_gauge_rises_evenly_and_foretells_the_time_to_go() -> None:
             assert gauge.painted == pytest.approx(seen / work)
             left = gauge.seconds_to_go()
             assert left is not None
-            assert left == pytest.approx(work * 1.05 - seen)
+            assert left == pytest.approx(work * (1 + DECODE_SHARE) - seen)
         if isinstance(event, TileDone):
             assert gauge.seconds_to_go() == pytest.approx(2 * (TILES - gauge.tiles))
     assert gauge.done == pytest.approx(1)

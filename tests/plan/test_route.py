@@ -7,7 +7,7 @@ from collections import Counter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raytile.plan.cost import foretell
+from raytile.plan.cost import foretell, step_work
 from raytile.plan.phases import phases, reads_before, route
 from raytile.plan.plan import Plan
 from raytile.plan.route import Partition
@@ -96,6 +96,9 @@ def test_cost_counts_what_the_plan_says(plan: Plan, count: int) -> None:
     assert cost.windows == sum(len(plan.windows(*at)) for at in steps)
     assert cost.evaluations == sum(len(plan.windows(*at)) * (2 if plan.guided[at[1]] else 1) for at in steps)
     assert cost.evaluations <= cost.evaluations_padded
+    work = step_work(plan, Partition(count))
+    assert len(work) == len(steps)
+    assert sum(work) <= cost.evaluations_padded <= count * sum(work)
     assert (cost.bytes == cost.messages == 0) if count == 1 else cost.bytes % (4 * plan.spec.channels) == 0
     assert sum(cost.tiles) == plan.tiling.count
 
