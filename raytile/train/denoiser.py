@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from raytile.train.bank import Bank
-from raytile.train.captions import LENGTH, build_tokenizer, token_ids, write_caption
+from raytile.train.captions import ALIKE, LENGTH, build_tokenizer, token_ids, write_caption
 from raytile.train.optimizer import MixedOptimizer
 from raytile.train.state import load_state, pid_file, save_state
 
@@ -84,6 +85,17 @@ def new_text_encoder(words: int) -> Any:
     )
 
 
+@torch.no_grad()
+def start_alike(text: Any, tokenizer: Any, own: float = 0.15) -> None:
+    """Give the words of each group in `ALIKE` their mean embedding, at full size, plus a small part of their own."""
+    table = text.get_input_embeddings().weight
+    for group in ALIKE:
+        ids = torch.tensor(tokenizer.convert_tokens_to_ids(list(group)))
+        words = table[ids]
+        mean = words.mean(0)
+        table[ids] = mean * (words.norm(dim=1).mean() / mean.norm()) + own * (words - mean)
+
+
 class Denoiser(nn.Module):
     """Both nets as one module, so that they share optimizer, average and state."""
 
@@ -100,8 +112,8 @@ class Denoiser(nn.Module):
 
 
 def draw_times(generator: torch.Generator, count: int) -> Tensor:
-    """Times in (0, 1]: four fifths logit-normal(0.4, 1.1), one fifth uniform, one in fifty exactly 1."""
-    bell = torch.sigmoid(0.4 + 1.1 * torch.randn(count, generator=generator))
+    """Times in (0, 1]: four fifths logit-normal(0.8, 1.2), one fifth uniform, one in fifty exactly 1."""
+    bell = torch.sigmoid(0.8 + 1.2 * torch.randn(count, generator=generator))
     kind = torch.rand(count, generator=generator)
     flat = 1.0 - torch.rand(count, generator=generator)
     return torch.where(kind < 0.8, bell, torch.where(kind < 0.98, flat, torch.ones(count)))
@@ -156,6 +168,7 @@ def train_denoiser(
     tokenizer = build_tokenizer()
     torch.manual_seed(recipe.seed)
     net = Denoiser(recipe, len(tokenizer), bank.latents.shape[1])
+    start_alike(net.text, tokenizer)
     average = copy.deepcopy(net).requires_grad_(False)
     optimizer = MixedOptimizer(net.named_parameters(), recipe.rate, OUTER if recipe.matrix_rule else ("",))
     step = 0
@@ -180,7 +193,7 @@ def train_denoiser(
         )
 
     begin = last = clock()
-    running = 0.0
+    recent: deque[float] = deque(maxlen=50)
     with pid_file(folder, name):
         while step < recipe.steps and clock() - begin < seconds:
             clean, free, ids = batch_at(bank, tokenizer, recipe, step)
@@ -197,9 +210,9 @@ def train_denoiser(
             with torch.no_grad():
                 torch._foreach_lerp_(list(average.parameters()), list(net.parameters()), 1.0 - decay)
             step += 1
-            running += (loss.item() - running) / min(step, 50)
+            recent.append(loss.item())
             if step % 20 == 0:
-                say(f"{name} step {step} loss {running:.4f} after {clock() - begin:.0f} s")
+                say(f"{name} step {step} loss {sum(recent) / len(recent):.4f} after {clock() - begin:.0f} s")
             if clock() - last > save_every:
                 save()
                 last = clock()

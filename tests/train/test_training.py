@@ -12,10 +12,10 @@ import torch
 from raytile.models.autoencoder import LinearStartAutoencoder, decode_halo
 from raytile.train.autoencoder import AutoencoderRecipe, train_stage_a
 from raytile.train.bank import encoder_digest, grow_bank, load_bank
-from raytile.train.captions import LENGTH, ZOOM_PHRASES, build_tokenizer
+from raytile.train.captions import ALIKE, LENGTH, ZOOM_PHRASES, build_tokenizer
 from raytile.train.crops import Crop, draw_crop
 from raytile.train.decoder import DecoderRecipe, train_stage_b
-from raytile.train.denoiser import Denoiser, DenoiserRecipe, draw_times, train_denoiser
+from raytile.train.denoiser import Denoiser, DenoiserRecipe, draw_times, new_text_encoder, start_alike, train_denoiser
 from raytile.train.release import read_release, write_release
 from raytile.train.sheet import Painter, Sampling, from_windows, paint, to_windows
 from raytile.train.state import load_state
@@ -155,3 +155,18 @@ def test_windows_come_back() -> None:
     assert windows.shape == (12, 8, 32, 32)
     assert windows[1].equal(x[0, :, :32, 32:64])
     assert from_windows(windows, tall, wide).equal(x)
+
+
+def test_words_of_one_meaning_start_alike() -> None:
+    torch.manual_seed(0)
+    tokenizer = build_tokenizer()
+    text = new_text_encoder(len(tokenizer))
+    start_alike(text, tokenizer)
+    firsts = text.get_input_embeddings().weight[tokenizer.convert_tokens_to_ids([group[0] for group in ALIKE])]
+    seconds = text.get_input_embeddings().weight[tokenizer.convert_tokens_to_ids([group[1] for group in ALIKE])]
+    likeness = torch.nn.functional.cosine_similarity(firsts[:, None], seconds[None], dim=2)
+    assert float(likeness.diagonal().min()) > 0.8
+    assert float((likeness - torch.diag(likeness.diagonal())).max()) < 0.5
+    words = [word for group in ALIKE for word in group]
+    assert len(set(words)) == len(words)
+    assert set(words) <= set(tokenizer.get_vocab())
