@@ -54,10 +54,10 @@ def test_on_ray_the_picture_is_the_same_for_any_number_of_workers(wish: dict[str
         assert summary["workers"] == workers == len(summary["peak_rss_bytes"]["workers"])
 
 
-def test_the_driver_never_imports_torch(tmp_path: Path) -> None:
+def test_the_driver_never_imports_torch(ray_cluster: str, tmp_path: Path) -> None:
     """Law 4, in a process of its own, over a whole render on Ray."""
     code = (
-        "import sys, ray; ray.init(address='auto', log_to_driver=False)\n"
+        f"import sys, ray; ray.init(address={ray_cluster!r}, log_to_driver=False)\n"
         "from raytile.api import render; from raytile.plan.request import RenderRequest\n"
         f"render(RenderRequest(prompt='x', width=256, height=128, model='toy', steps=2), {str(tmp_path / 'a.zarr')!r},"
         " workers=2, device='cpu')\n"
