@@ -1,15 +1,15 @@
 """Prints one JSON document: figures of the shipped model, each with its limit and whether it holds.
 
-Run: python tests/acceptance/core_terra.py [--state DIR] [--sheets DIR]. Needs the maps of raytile[train].
+Run: python -m tests.acceptance.core_terra [--state DIR] [--sheets DIR]. Needs the maps of raytile[train].
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 from pathlib import Path
 from typing import Any
+
+from tests.acceptance.common import report
 
 MEGABYTES = 25.0
 TERRA = Path(__file__).parents[2] / "raytile" / "models" / "terra"
@@ -67,8 +67,8 @@ def sheet_lines(folder: Path) -> list[dict[str, Any]]:
     ]
 
 
-def main() -> int:
-    """Measure and print; 1 if a line fails."""
+def main() -> None:
+    """Measure and report."""
     from raytile.train.state import DEFAULT_STATE
 
     parser = argparse.ArgumentParser(description=__doc__)
@@ -79,9 +79,8 @@ def main() -> int:
     lines += folder_lines()
     if options.sheets is not None:
         lines += sheet_lines(options.sheets)
-    print(json.dumps({"model": "terra", "lines": lines, "figures": figures}, indent=1))
-    return 0 if all(row["pass"] for row in lines) else 1
+    report("terra's gates", {row["name"]: row["pass"] for row in lines}, {"lines": lines, **figures})
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
