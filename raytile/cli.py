@@ -21,7 +21,7 @@ from raytile.events import Event, RenderStarted
 if TYPE_CHECKING:
     from rich.console import Console
 
-EXAMPLES = """[b]Examples[/b]
+EXAMPLES = """**Examples**
 
 raytile render "painted earth, islands" --size 2048x1024 --wrap x --png planet.png
 
@@ -32,7 +32,7 @@ raytile info planet.zarr"""
 app = typer.Typer(
     help="Paint pictures of any size with many diffusion modules that listen to each other.",
     epilog=EXAMPLES,
-    rich_markup_mode="rich",
+    rich_markup_mode="markdown",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -173,7 +173,7 @@ def plan(wish: Wish) -> None:
         Console(highlight=False).print(plan_table(figures))
 
 
-_EXAMPLE = '[b]Example:[/b] raytile {} "painted earth, islands" --size 2048x1024 --wrap x {}'
+_EXAMPLE = '**Example:** raytile {} "painted earth, islands" --size 2048x1024 --wrap x {}'
 app.command("render", epilog=_EXAMPLE.format("render", "--png planet.png"))(taking_options(render))
 app.command("plan", epilog=_EXAMPLE.format("plan", "--workers 4"))(taking_options(plan))
 
@@ -233,9 +233,11 @@ def models() -> None:
 
 @app.command(add_help_option=False, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def train(context: typer.Context) -> None:
-    """Train the built-in model (needs the extra: pip install 'raytile\\[train]')."""
+    """Train the built-in model (needs the extra: pip install 'raytile[train]')."""
     try:
         from raytile.train.cli import app as trainer
     except ModuleNotFoundError as error:
         raise InvalidRequest(f"train needs {error.name}: pip install 'raytile[train]'") from None
-    trainer(args=context.args, prog_name="raytile train", standalone_mode=False)
+    code = trainer(args=context.args, prog_name="raytile train", standalone_mode=False)
+    if isinstance(code, int):
+        raise typer.Exit(code)

@@ -46,8 +46,8 @@ Sync = Annotated[
     _option(
         JOINING,
         "--sync",
-        "[b]shift[/b]: each cell is seen once a step, the grid of windows moves. "
-        "[b]overlap[/b]: windows overlap and are averaged, at several times the cost.",
+        "**shift**: each cell is seen once a step, the grid of windows moves. "
+        "**overlap**: windows overlap and are averaged, at several times the cost.",
     ),
 ]
 Stride = Annotated[

@@ -83,7 +83,8 @@ def summary_lines(summary: Mapping[str, Any], png: Path | None) -> Iterator[str]
     where = f"{summary['canvas']} and {png}" if png else summary["canvas"]
     yield f"painted {summary['width']} x {summary['height']}: {where}"
     parts = ", ".join(f"{name} {spell(seconds[name])}" for name in ("load", "denoise", "decode"))
-    yield f"{spell(seconds['total'])} ({parts}) on {summary['workers']} workers"
+    workers = f"{summary['workers']} worker{'s' if summary['workers'] > 1 else ''}"
+    yield f"{spell(seconds['total'])} ({parts}) on {workers}"
     per = summary["evaluations_per_megapixel"]
     exchanged = size(summary["bytes_exchanged"])
     yield f"{summary['evaluations']:,} evaluations ({per:,.1f} per megapixel), {exchanged} exchanged"

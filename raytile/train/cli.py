@@ -8,7 +8,9 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(no_args_is_help=True, help="Train the built-in model.")
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, rich_markup_mode="markdown", help="Train the built-in model."
+)
 
 
 class Stage(StrEnum):
@@ -39,7 +41,7 @@ def terra(
 ) -> None:
     """Train `terra`: autoencoder, decoder, bank, denoiser, decay (a copy, rate to nothing), release, sheet.
 
-    Needs the maps of `pip install raytile[train]`. Pause a stage with SIGSTOP to the number in STATE/<stage>.pid
+    Needs the maps of `pip install raytile[train]`. Pause a stage with SIGSTOP to the number in STATE/STAGE.pid
     and continue it with SIGCONT.
     """
     from raytile.train import stages
