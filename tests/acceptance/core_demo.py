@@ -45,8 +45,8 @@ def main() -> None:
 def look(out: Path) -> dict[str, Any]:
     """Keep the picture, and a copy rolled by half so that the wrapped side is in its middle; measure both seams.
 
-    A seam ratio is the mean step across an edge over the mean step across the sixteen lines around it: 1 where the
-    edge is like any other line."""
+    A seam ratio is the mean step across an edge over that of the sixteen nearest lines between latent cells: 1 where
+    the edge is like any other."""
     import numpy as np
     from PIL import Image
 
@@ -71,12 +71,14 @@ def look(out: Path) -> dict[str, Any]:
     }
 
 
-def seam_ratio(picture: Any, at: int) -> float:
-    """The mean absolute step between columns at-1 and at, over that of the eight lines to either side."""
+def seam_ratio(picture: Any, at: int, cell: int = 8) -> float:
+    """The mean absolute step between columns at-1 and at, over that of the eight lines between cells to either side."""
     import numpy as np
 
-    steps = np.abs(np.diff(picture[:, at - 9 : at + 9], axis=1)).mean(axis=(0, 2))
-    return float(steps[8] / np.delete(steps, 8).mean())
+    def step(x: int) -> float:
+        return float(np.abs(picture[:, x] - picture[:, x - 1]).mean())
+
+    return step(at) / float(np.mean([step(at + cell * k) for k in range(-8, 9) if k]))
 
 
 if __name__ == "__main__":

@@ -113,10 +113,10 @@ def test_the_closing_line_of_pytest_is_known(line: str) -> None:
 def test_a_seam_shows_in_the_seam_ratio() -> None:
     import numpy as np
 
-    picture = np.random.default_rng(0).normal(size=(64, 64, 3)).cumsum(axis=1)
-    assert seam_ratio(picture, 32) == pytest.approx(1, abs=0.2)
-    picture[:, 32:] += 9
-    assert seam_ratio(picture, 32) > 5
+    picture = np.random.default_rng(0).normal(size=(64, 256, 3)).cumsum(axis=1)
+    assert seam_ratio(picture, 128) == pytest.approx(1, abs=0.2)
+    picture[:, 128:] += 9
+    assert seam_ratio(picture, 128) > 5
 
 
 def test_make_demo_paints_the_planet_on_one_worker_a_core() -> None:
