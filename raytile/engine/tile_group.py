@@ -6,7 +6,8 @@ others, in the order of their receivers. Calls come in the order of the plan's p
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 import torch
@@ -19,11 +20,10 @@ from raytile.geometry.box import Box
 from raytile.geometry.tiling import Patch, Piece
 from raytile.models.base import Module
 from raytile.plan import noise
-from raytile.plan.phases import Phase, phases, reads_before, route
+from raytile.plan.phases import Phase, early, holdings, phases, reads_before, route
 from raytile.plan.plan import Plan
-from raytile.plan.route import Partition, Reads, Route
+from raytile.plan.route import Partition
 from raytile.plan.upsample import coarse_patch
-from raytile.plan.windows import Windows
 from raytile.sampling import SAMPLERS, Memory, needs_noise, renoise, scale_input, start
 from raytile.sync.fuse import Contribution, fuse, guide, profile
 from raytile.sync.upsample import upsample
@@ -34,8 +34,29 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
+@dataclass
+class Held:
+    """Cells of one tile that this worker keeps up to date: latents [channels, h, w] of `box`, and the sampler's memory.
+
+    `step`: the one they are at the start of."""
+
+    box: Box
+    x: Tensor
+    memory: Memory
+    step: int
+
+    def cut(self, box: Box) -> Tensor:
+        """A view of the cells of `box`, which lies inside."""
+        top, left = self.box.y0, self.box.x0
+        return self.x[:, box.y0 - top : box.y1 - top, box.x0 - left : box.x1 - left]
+
+
+Said = dict[int, list[tuple[tuple[int, int, int], Contribution]]]
+"""What is said about each tile, every entry with (window, y, x) to sort by."""
+
+
 class TileGroup:
-    """The tiles of `worker` under `partition`: their latents, the sampler's memory of them, and the module."""
+    """What `worker` holds under `partition`, its tiles and the halo it reads: latents, sampler's memory, module."""
 
     def __init__(self, plan: Plan, module: Module, partition: Partition, worker: int) -> None:
         self.plan, self.module, self.partition, self.worker = plan, module, partition, worker
@@ -47,84 +68,90 @@ class TileGroup:
         self._weights = None if line is None else torch.outer(line, line)
         self._course = iter(phases(plan))
         self._phase = next(self._course)
-        self.tiles: dict[int, Tensor] = {}
-        self._memory: dict[int, Memory] = {}
-        self._foreign: dict[int, Tensor] = {}
-        self._predictions: dict[int, Tensor] = {}
+        self._cells: dict[int, Held] = {}
+        # By step: what this worker predicted of its windows, until it has been told and taken in.
+        self._predictions: dict[int, dict[int, Tensor]] = {}
+        self._decodable: dict[int, list[Held]] = {}
 
-    # -- phases -----------------------------------------------------------------------------------------------
+    # -- phases --------------------------------------------------------------------------------------------------
 
-    def begin(self, level: int, *messages: Flat) -> list[Flat]:
-        """Start a level: its first latents, from noise or from the level before. Returns bands for its first step."""
-        self._expect(Phase("begin", level, self.plan.levels[level].first_step))
-        old = self.tiles
-        if level:
-            self._receive(self._reads(), messages, level - 1)
-        tiling = self.plan.levels[level].tiling
-        fresh: dict[int, Tensor] = {}
-        for tile in self.partition.tiles(tiling, self.worker):
-            core = tiling.core(tile)
-            unit = self._noise("start", level, 0, core)
+    def begin(self, level: int, *messages: Flat) -> None:
+        """Start a level: the first latents of what I hold, from noise, or from the level before and noise."""
+        first = self.plan.levels[level].first_step
+        self._expect(Phase("begin", level, first))
+        before = self._receive(messages) if level else {}
+        fresh: dict[int, Held] = {}
+        for tile, box in holdings(self.plan, self.partition, level).held[self.worker].items():
+            unit = self._noise("start", level, 0, box)
             if level == 0:
-                fresh[tile] = start(unit, self.schedule)
-                continue
-            patch, rows, columns = coarse_patch(self.plan.levels[level - 1].tiling, tiling, tile)
-            clean = upsample(self._gather(patch, old, level - 1), rows, columns)
-            fresh[tile] = renoise(clean, unit, self.plan.levels[level].first_step, self.schedule)
-        self.tiles = fresh
-        self._memory = dict.fromkeys(fresh, ())
-        return self._advance(level)
+                x = start(unit, self.schedule)
+            else:
+                tilings = self.plan.levels[level - 1].tiling, self.plan.levels[level].tiling
+                patch, rows, columns = coarse_patch(*tilings, box)
+                x = renoise(upsample(self._gather(patch, before), rows, columns), unit, first, self.schedule)
+            fresh[tile] = Held(box, x, (), first)
+        self._cells = fresh
+        self._phase = next(self._course)
 
-    def interior(self, level: int, step: int) -> int:
-        """Predict windows that need nobody's bands, whole micro-batches of them. Returns how many windows."""
+    def early(self, level: int, step: int) -> int:
+        """Predict the windows of `step` that hang on nobody's predictions of the step before. Returns how many."""
         self._expect(Phase("step", level, step))
-        ready = self._route.interior[self.worker]
-        rows = self.plan.rows(step)
-        if self._route.sources(self.worker):
-            # What would not fill a batch waits for the boundary's windows, so that a step pads at most once.
-            ready = ready[: len(ready) * rows // self.plan.micro_batch * self.plan.micro_batch // rows]
-        self._predict(level, step, ready)
-        return len(ready)
+        windows = early(self.plan, self.partition, level, step, self.worker)
+        if windows:
+            heard = route(self.plan, self.partition, level, step - 1).hears(self.worker)
+            self._update(level, step, self._said(level, step - 1, ()), [t for t in self._cells if t not in heard])
+            self._predict(level, step, windows)
+        return len(windows)
 
-    def boundary(self, level: int, step: int, *bands: Flat) -> list[Flat]:
-        """Predict the rest. Returns the predictions on cells that others own."""
+    def step(self, level: int, step: int, *predictions: Flat) -> list[Flat]:
+        """Take in others' predictions of the step before, update what I hold, predict the rest of my windows.
+
+        Returns the predictions on cells that others hold."""
         self._expect(Phase("step", level, step))
-        route = self._route
-        self._receive(route.reads, bands, level)
-        todo = [w for w in route.predicts[self.worker] if w not in self._predictions]
-        self._predict(level, step, todo)
+        if step > self.plan.levels[level].first_step:
+            self._update(level, step, self._said(level, step - 1, predictions), list(self._cells))
+            del self._predictions[step - 1]
+        this = route(self.plan, self.partition, level, step)
+        done = self._predictions.get(step, {})
+        self._predict(level, step, [window for window in this.predicts[self.worker] if window not in done])
+        self._phase = next(self._course)
         return [
-            pack(self._given(window, piece) for window, piece in route.gives[self.worker, owner])
-            for owner in route.owners_of(self.worker)
+            pack(_part(self._predictions[step][window], piece) for window, piece in this.gives[self.worker, target])
+            for target in this.targets(self.worker)
         ]
 
-    def finish(self, level: int, step: int, *predictions: Flat) -> list[Flat]:
-        """Fuse, and update my cells. Returns what the next phase's readers want."""
-        self._expect(Phase("step", level, step))
-        tiling = self.plan.levels[level].tiling
-        said = self._contributions(self.plan.windows(level, step), predictions)
-        update = SAMPLERS[self.plan.sampler]
-        for tile, x in self.tiles.items():
-            core = tiling.core(tile)
-            in_order = (c for _, c in sorted(said[tile], key=lambda entry: entry[0]))
-            fused = fuse(core, self.plan.spec.channels, in_order)
-            noisy = self._noise("ancestral", level, step, core) if needs_noise(self.schedule, step) else None
-            self.tiles[tile], self._memory[tile] = update(x, fused, step, self._memory[tile], self.schedule, noisy)
-        self._predictions = {}
-        return self._advance(level)
+    def end(self, level: int, *predictions: Flat) -> list[Flat]:
+        """Take in the last predictions of a level. Returns what the next phase's readers want of my tiles."""
+        self._expect(Phase("end", level, self.plan.steps))
+        self._update(level, self.plan.steps, self._said(level, self.plan.steps - 1, predictions), list(self._cells))
+        self._predictions.clear()
+        # From here on only owners speak for their cells.
+        owned = self.partition.tiles(self.plan.levels[level].tiling, self.worker)
+        self._cells = {tile: self._cells[tile] for tile in owned}
+        self._phase = next(self._course)
+        reads = reads_before(self.plan, self.partition, self._phase)
+        return [
+            pack(self._cells[piece.tile].cut(piece.box) for piece in pieces)
+            for (sender, _), pieces in sorted(reads.items())
+            if sender == self.worker
+        ]
 
     def halos(self, *messages: Flat) -> None:
         """Receive what decoding my tiles reads of others'."""
         last = len(self.plan.levels) - 1
         self._expect(Phase("decode", last, self.plan.steps))
-        self._receive(self._reads(), messages, last)
+        self._decodable = self._receive(messages)
+
+    def latents(self, tile: int) -> Tensor:
+        """The latents [channels, h, w] of one of my tiles."""
+        return self._cells[tile].x
 
     def decode(self, tile: int) -> Tensor:
         """Pixels [3, h, w] in [-1, 1] of one of my tiles, as a whole decode would give them within the halo."""
         tiling, factor = self.plan.tiling, self.plan.spec.factor
         core = tiling.core(tile)
         patch, top, left = tiling.around(tile, self.plan.spec.decode_halo)
-        pixels = self.module.decode(self._gather(patch, self.tiles, len(self.plan.levels) - 1))
+        pixels = self.module.decode(self._gather(patch, self._decodable))
         rows = slice(top * factor, (top + core.height) * factor)
         columns = slice(left * factor, (left + core.width) * factor)
         return pixels[:, rows, columns]
@@ -135,104 +162,101 @@ class TileGroup:
 
     # -- what phases are made of --------------------------------------------------------------------------------
 
-    @property
-    def _route(self) -> Route:
-        return route(self.plan, self.partition, self._phase.level, self._phase.step)
-
-    def _reads(self) -> Reads:
-        return reads_before(self.plan, self.partition, self._phase)
-
     def _expect(self, phase: Phase) -> None:
         if phase != self._phase:
             raise RaytileError(f"worker {self.worker} is at {self._phase} and was asked for {phase}")
-
-    def _advance(self, level: int) -> list[Flat]:
-        """Go on to the next phase and pack what its readers want of my tiles, which are of `level`."""
-        self._phase = next(self._course)
-        self._foreign = {}
-        tiling, reads = self.plan.levels[level].tiling, self._reads()
-        return [
-            pack(_cut(self.tiles[p.tile], tiling.core(p.tile), p.box) for p in pieces)
-            for (sender, _), pieces in sorted(reads.items())
-            if sender == self.worker
-        ]
 
     def _noise(self, purpose: str, level: int, step: int, box: Box) -> Tensor:
         key = noise.key(self.plan.request.seed, level, purpose, step)
         return torch.from_numpy(noise.normal(key, box, self.plan.spec.channels))
 
-    def _receive(self, reads: Reads, messages: Sequence[Flat], level: int) -> None:
-        """Lay out the cells that others sent; cells nobody sent are NaN, so that a wrong route cannot pass."""
+    def _receive(self, messages: Sequence[Flat]) -> dict[int, list[Held]]:
+        """What I own of the level that ended, together with the cells that owners sent for this phase, by tile."""
+        reads = reads_before(self.plan, self.partition, self._phase)
+        found = {tile: [held] for tile, held in self._cells.items()}
         mine = [pieces for (_, reader), pieces in sorted(reads.items()) if reader == self.worker]
-        self._foreign = {}
         for message, pieces in self._counted(messages, mine):
             for piece, values in unpack(message, pieces, self.plan.spec.channels):
-                core = self.plan.levels[level].tiling.core(piece.tile)
-                if piece.tile not in self._foreign:
-                    blank = torch.full((self.plan.spec.channels, core.height, core.width), torch.nan)
-                    self._foreign[piece.tile] = blank
-                _cut(self._foreign[piece.tile], core, piece.box).copy_(values)
+                found.setdefault(piece.tile, []).append(Held(piece.box, values, (), self.plan.steps))
+        return found
 
     def _counted(self, messages: Sequence[Flat], expected: Sequence[T]) -> Iterable[tuple[Flat, T]]:
         for message, what in zip(messages, expected, strict=True):
             self._bytes_received += message.nbytes
             yield message, what
 
-    def _gather(self, patch: Patch, own: dict[int, Tensor], level: int) -> Tensor:
-        """The cells of `patch` [channels, height, width], from own tiles and from what was received."""
-        tiling = self.plan.levels[level].tiling
-        result = torch.empty(self.plan.spec.channels, patch.height, patch.width)
+    def _gather(self, patch: Patch, held: Mapping[int, Sequence[Held]]) -> Tensor:
+        """The cells of `patch` [channels, height, width]. A cell that nobody sent is NaN, so no wrong route passes."""
+        result = torch.full((self.plan.spec.channels, patch.height, patch.width), torch.nan)
         for tile, box, y, x in patch.pieces():
-            held = own[tile] if tile in own else self._foreign[tile]
-            result[:, y : y + box.height, x : x + box.width] = _cut(held, tiling.core(tile), box)
+            for part in held[tile]:
+                common = box.intersect(part.box)
+                if common.area:
+                    top, left = y + common.y0 - box.y0, x + common.x0 - box.x0
+                    result[:, top : top + common.height, left : left + common.width] = part.cut(common)
         return result
+
+    def _update(self, level: int, step: int, said: Said, tiles: Iterable[int]) -> None:
+        """Bring `tiles` to the start of `step` by what was said at the step before, unless they are there."""
+        update = SAMPLERS[self.plan.sampler]
+        for tile in tiles:
+            held = self._cells[tile]
+            if held.step == step:
+                continue
+            in_order = (c for _, c in sorted(said[tile], key=lambda entry: entry[0]))
+            fused = fuse(held.box, self.plan.spec.channels, in_order)
+            fresh = needs_noise(self.schedule, step - 1)
+            unit = self._noise("ancestral", level, step - 1, held.box) if fresh else None
+            held.x, held.memory = update(held.x, fused, step - 1, held.memory, self.schedule, unit)
+            held.step = step
 
     def _predict(self, level: int, step: int, windows: Sequence[int]) -> None:
         """Run the network on `windows` in micro-batches of the plan's size, the last one padded."""
         plan, grid = self.plan, self.plan.windows(level, step)
         positive = self._conditioning[plan.levels[level].prompt]
         each = [self._conditioning[plan.request.negative], positive] if plan.guided[step] else [positive]
+        cells = {tile: (held,) for tile, held in self._cells.items()}
         before = self.module.rows_evaluated()
-        outputs: list[Tensor] = []
+        told = self._predictions.setdefault(step, {})
         rows = [(window, words) for window in windows for words in each]
+        unguided: Tensor | None = None
         for first in range(0, len(rows), plan.micro_batch):
             batch = rows[first : first + plan.micro_batch]
-            x = torch.stack([self._gather(grid.reads(w), self.tiles, level) for w, _ in batch])
+            x = torch.stack([self._gather(grid.reads(w), cells) for w, _ in batch])
             shown = scale_input(x, step, self.schedule)
             spare = plan.micro_batch - len(batch)
             shown = torch.cat([shown, shown[-1:].expand(spare, -1, -1, -1)])
             words: list[Conditioning] = [words for _, words in batch] + [batch[-1][1]] * spare
             output = self.module.predict(shown, self.schedule.timesteps[step], words)
-            outputs += output[: len(batch)].unbind()
+            for (window, said), values in zip(batch, output, strict=False):
+                if said is not positive:
+                    unguided = values
+                else:
+                    told[window] = values if unguided is None else guide(unguided, values, plan.guidance)
+                    unguided = None
             self._rows_padded += spare
-        for number, window in enumerate(windows):
-            said = outputs[number * len(each) : (number + 1) * len(each)]
-            self._predictions[window] = guide(said[0], said[1], plan.guidance) if len(each) == 2 else said[0]
         self._rows += self.module.rows_evaluated() - before
 
-    def _given(self, window: int, piece: Piece) -> Tensor:
-        y, x = piece.y, piece.x
-        return self._predictions[window][:, y : y + piece.box.height, x : x + piece.box.width]
-
-    def _contributions(
-        self, grid: Windows, messages: Sequence[Flat]
-    ) -> dict[int, list[tuple[tuple[int, int, int], Contribution]]]:
-        """What is said about each of my tiles, each entry with (window, y, x) to sort by."""
-        said: dict[int, list[tuple[tuple[int, int, int], Contribution]]] = defaultdict(list)
+    def _said(self, level: int, step: int, messages: Sequence[Flat]) -> Said:
+        """What I and others predicted at `step`, by tile; without `messages` what I did."""
+        said: Said = defaultdict(list)
 
         def add(window: int, piece: Piece, values: Tensor) -> None:
-            y, x = piece.y, piece.x
-            weights = self._weights
-            if weights is not None:
-                weights = weights[y : y + piece.box.height, x : x + piece.box.width]
-            said[piece.tile].append(((window, y, x), Contribution(piece.box, values, weights)))
+            weights = None if self._weights is None else _part(self._weights, piece)
+            said[piece.tile].append(((window, piece.y, piece.x), Contribution(piece.box, values, weights)))
 
-        for window in self._route.predicts[self.worker]:
-            for piece in grid.gives(window).pieces():
-                if piece.tile in self.tiles:
-                    add(window, piece, self._given(window, piece))
-        gives = self._route.gives
-        mine = [gives[sender, self.worker] for sender in self._route.predictors_for(self.worker)]
+        grid = self.plan.windows(level, step)
+        for window, prediction in self._predictions[step].items():
+            for whole in grid.gives(window).pieces():
+                box = whole.box.intersect(self._cells[whole.tile].box)
+                if box.area:
+                    y, x = whole.y + box.y0 - whole.box.y0, whole.x + box.x0 - whole.box.x0
+                    piece = Piece(whole.tile, box, y, x)
+                    add(window, piece, _part(prediction, piece))
+        if not messages:
+            return said
+        this = route(self.plan, self.partition, level, step)
+        mine = [this.gives[sender, self.worker] for sender in this.sources(self.worker)]
         for message, entries in self._counted(messages, mine):
             parts = unpack(message, (piece for _, piece in entries), self.plan.spec.channels)
             for (window, _), (piece, values) in zip(entries, parts, strict=True):
@@ -240,6 +264,6 @@ class TileGroup:
         return said
 
 
-def _cut(tile: Tensor, core: Box, box: Box) -> Tensor:
-    """A view of the cells of `box` (canvas coordinates) in a tile's tensor."""
-    return tile[:, box.y0 - core.y0 : box.y1 - core.y0, box.x0 - core.x0 : box.x1 - core.x0]
+def _part(window: Tensor, piece: Piece) -> Tensor:
+    """The part of a window's tensor that `piece` speaks of."""
+    return window[..., piece.y : piece.y + piece.box.height, piece.x : piece.x + piece.box.width]

@@ -53,26 +53,27 @@ class Worker:
 
     def begin(self, phase: int, level: int, *messages: Flat) -> list[Any]:
         with self._timed():
-            sent = self.group.begin(level, *messages)
-        return [PhaseDone(self.number, phase, self.counts()), *sent]
+            self.group.begin(level, *messages)
+        return [self._done(phase)]
 
-    def interior(self, level: int, step: int) -> int:
+    def early(self, level: int, step: int) -> int:
         with self._timed():
-            return self.group.interior(level, step)
+            return self.group.early(level, step)
 
-    def boundary(self, level: int, step: int, *bands: Flat) -> list[Any]:
+    def step(self, phase: int, level: int, step: int, *predictions: Flat) -> list[Any]:
         with self._timed():
-            return [None, *self.group.boundary(level, step, *bands)]
+            sent = self.group.step(level, step, *predictions)
+        return [self._done(phase), *sent]
 
-    def finish(self, phase: int, level: int, step: int, *predictions: Flat) -> list[Any]:
+    def end(self, phase: int, level: int, *predictions: Flat) -> list[Any]:
         with self._timed():
-            sent = self.group.finish(level, step, *predictions)
-        return [PhaseDone(self.number, phase, self.counts()), *sent]
+            sent = self.group.end(level, *predictions)
+        return [self._done(phase), *sent]
 
     def halos(self, phase: int, *messages: Flat) -> list[Any]:
         with self._timed():
             self.group.halos(*messages)
-        return [PhaseDone(self.number, phase, self.counts())]
+        return [self._done(phase)]
 
     def decode(self, tile: int) -> TileDone:
         """Decode one of my tiles and write it: its latents first, its pixels after."""
@@ -80,9 +81,12 @@ class Worker:
             pixels = self.group.decode(tile)
             levels = ((pixels / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8).numpy()
             box = self._canvas.layout.pixels(tile)
-            latents_sha256 = self._canvas.write_latents(tile, self.group.tiles[tile].numpy())
+            latents_sha256 = self._canvas.write_latents(tile, self.group.latents(tile).numpy())
             pixels_sha256 = self._canvas.write_image(tile, levels[:, : box.height, : box.width])
         return TileDone(self.number, tile, latents_sha256, pixels_sha256, self.counts())
+
+    def _done(self, phase: int) -> PhaseDone:
+        return PhaseDone(self.number, phase, self.counts())
 
     def counts(self) -> Counts:
         return replace(self.group.counts(), busy_seconds=self._busy, peak_rss_bytes=_peak_rss())

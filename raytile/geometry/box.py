@@ -37,6 +37,10 @@ class Box(NamedTuple):
         """The common part; its area is 0 where there is none."""
         return Box(max(self.y0, other.y0), min(self.y1, other.y1), max(self.x0, other.x0), min(self.x1, other.x1))
 
+    def around(self, other: Box) -> Box:
+        """The smallest box that holds both."""
+        return Box(min(self.y0, other.y0), max(self.y1, other.y1), min(self.x0, other.x0), max(self.x1, other.x1))
+
     def shift(self, dy: int, dx: int) -> Box:
         return Box(self.y0 + dy, self.y1 + dy, self.x0 + dx, self.x1 + dx)
 

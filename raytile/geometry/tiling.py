@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 from raytile.geometry.axis import Axis, Segment
@@ -28,6 +29,10 @@ class Patch:
     rows: tuple[Segment, ...]
     columns: tuple[Segment, ...]
     tiles_x: int
+
+    def tiles(self) -> Iterator[int]:
+        """The tiles it touches; one may come twice."""
+        return (row.tile * self.tiles_x + column.tile for row in self.rows for column in self.columns)
 
     def pieces(self) -> Iterator[Piece]:
         for row in self.rows:
@@ -66,6 +71,7 @@ class Tiling:
         ox, width = self.x.around(core.x0, core.x1, halo)
         return self.patch(oy, ox, height, width), core.y0 - oy, core.x0 - ox
 
+    @cached_property
     def compact_order(self) -> tuple[int, ...]:
         """Tile ids in the order in which runs of them are dealt: along the longer side, so that cuts are short."""
         if self.x.cells >= self.y.cells:

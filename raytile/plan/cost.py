@@ -4,27 +4,27 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from raytile.plan.phases import phases
+from raytile.plan.phases import Phase, early, holdings, phases, reads_before, route
 from raytile.plan.plan import Plan
 from raytile.plan.route import Partition
-from raytile.plan.traffic import Traffic, traffic_before
 
 FLOAT32 = 4
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes the busiest worker holds, beside the interpreter's own and one micro-batch of activations."""
+    """Bytes the busiest worker holds (its halo counts with its tiles), beside the
+    interpreter's own and one micro-batch of activations."""
 
     weights: int
     tiles: int
     predictions: int
-    bands: int
+    messages: int
     pixels: int
 
     @property
     def total(self) -> int:
-        return self.weights + self.tiles + self.predictions + self.bands + self.pixels
+        return self.weights + self.tiles + self.predictions + self.messages + self.pixels
 
 
 @dataclass(frozen=True)
@@ -49,26 +49,27 @@ class Cost:
 def foretell(plan: Plan, partition: Partition) -> Cost:
     """The cost of rendering `plan` under `partition`."""
     cell = plan.spec.channels * FLOAT32
+    everyone = range(partition.workers)
     windows = evaluations = padded = cells_seen = cells_there = messages = total = 0
     dearest, most = (0, 0), 0
     for phase in phases(plan):
-        this = traffic_before(plan, partition, phase)
-        if this is None:
-            continue
-        count, size = len(this.pairs), cell * this.read_cells
+        reads = reads_before(plan, partition, phase)
+        count = len(reads)
+        size = cell * sum(piece.box.area for pieces in reads.values() for piece in pieces)
         if phase.kind == "step":
-            count, size = 2 * count, size + cell * this.given_cells
-            number, rows = sum(this.shares), plan.rows(phase.step)
+            this = route(plan, partition, phase.level, phase.step)
+            count, size = len(this.gives), cell * this.cells
+            number, rows = sum(len(mine) for mine in this.predicts), plan.rows(phase.step)
             windows, evaluations = windows + number, evaluations + number * rows
-            padded += sum(_rows_with_padding(this, rows, plan.micro_batch))
+            padded += sum(_rows_with_padding(plan, partition, phase, worker) for worker in everyone)
             cells_seen += number * plan.spec.window**2
             cells_there += plan.levels[phase.level].cells
-            most = max(most, *this.shares)
+            most = max(most, *(len(mine) for mine in this.predicts))
             dearest = max(dearest, (size, count))
         messages, total = messages + count, total + size
-    everyone = range(partition.workers)
     mine = tuple(len(partition.tiles(plan.tiling, worker)) for worker in everyone)
-    tile = plan.tiling.y.tile * plan.tiling.x.tile
+    held = holdings(plan, partition, len(plan.levels) - 1).held
+    cells = max(sum(box.area for box in boxes.values()) for boxes in held)
     halo = plan.spec.decode_halo
     decoded = (plan.tiling.y.tile + 2 * halo) * (plan.tiling.x.tile + 2 * halo) * plan.spec.factor**2 * 3 * FLOAT32
     return Cost(
@@ -84,9 +85,9 @@ def foretell(plan: Plan, partition: Partition) -> Cost:
         tiles=mine,
         memory=Memory(
             weights=plan.spec.weights_bytes,
-            tiles=max(mine) * tile * cell * (2 if plan.sampler == "dpmpp_2m" else 1),
+            tiles=cells * cell * (2 if plan.sampler == "dpmpp_2m" else 1),
             predictions=most * plan.spec.window**2 * cell,
-            bands=dearest[0] // partition.workers,
+            messages=2 * dearest[0] // partition.workers,
             pixels=decoded,
         ),
     )
@@ -94,19 +95,14 @@ def foretell(plan: Plan, partition: Partition) -> Cost:
 
 def step_work(plan: Plan, partition: Partition) -> tuple[int, ...]:
     """Of each step, in order, the rows that the busiest worker sends through the network: how long it will take."""
-    work = []
-    for phase in phases(plan):
-        this = traffic_before(plan, partition, phase)
-        if phase.kind == "step" and this is not None:
-            work.append(max(_rows_with_padding(this, plan.rows(phase.step), plan.micro_batch)))
-    return tuple(work)
+    steps = (phase for phase in phases(plan) if phase.kind == "step")
+    everyone = range(partition.workers)
+    return tuple(max(_rows_with_padding(plan, partition, phase, worker) for worker in everyone) for phase in steps)
 
 
-def _rows_with_padding(this: Traffic, rows: int, batch: int) -> list[int]:
-    """Each worker's rows at a step: its interior fills whole batches, the rest is padded."""
-    padded = []
-    waiting = {reader for _, reader in this.pairs}
-    for worker, (number, inside) in enumerate(zip(this.shares, this.inside, strict=True)):
-        early = inside * rows // batch * batch // rows if worker in waiting else 0
-        padded.append(sum(-(-part * rows // batch) * batch for part in (early, number - early)))
-    return padded
+def _rows_with_padding(plan: Plan, partition: Partition, phase: Phase, worker: int) -> int:
+    """A worker's rows at a step: the early ones fill whole batches, the rest is padded."""
+    rows, batch = plan.rows(phase.step), plan.micro_batch
+    number = len(route(plan, partition, phase.level, phase.step).predicts[worker])
+    before = len(early(plan, partition, phase.level, phase.step, worker))
+    return sum(-(-part * rows // batch) * batch for part in (before, number - before))

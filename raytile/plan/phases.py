@@ -1,22 +1,28 @@
-"""The course of a render: begin a level, its steps, the next level, decode. What must be read before each.
+"""The course of a render: begin a level, its steps, its end, the next level, decode; and who needs what before each.
 
-Every phase ends with owners publishing what the next phase's readers want, so one rule serves bands between steps,
-coarse cells between levels, and halos before decoding."""
+Two kinds of exchange: *predictions* between the steps of a level (`route`), and *cells* that owners publish at a
+level's end for those who begin the next one or decode (`reads_before`)."""
 
 from __future__ import annotations
 
 from functools import lru_cache
+from math import lcm
 from typing import Literal, NamedTuple
 
+import numpy as np
+
 from raytile.plan.plan import Plan
-from raytile.plan.route import Partition, Reads, Route, make_route, reading
+from raytile.plan.route import Holdings, Partition, Reads, Route, make_holdings, make_route, reading
 from raytile.plan.upsample import coarse_patch
 
 
 class Phase(NamedTuple):
-    """`step` is the index into the schedule; it means nothing for `begin` and `decode`."""
+    """`step` is the index into the schedule: for `begin` the level's first, for `end` and `decode` one past the last.
 
-    kind: Literal["begin", "step", "decode"]
+    A step takes in the predictions of the one before, updates the cells, and predicts; `end` takes in the last ones.
+    """
+
+    kind: Literal["begin", "step", "end", "decode"]
     level: int
     step: int
 
@@ -27,32 +33,51 @@ def phases(plan: Plan) -> tuple[Phase, ...]:
     for level in plan.levels:
         course.append(Phase("begin", level.index, level.first_step))
         course += [Phase("step", level.index, step) for step in range(level.first_step, level.steps)]
+        course.append(Phase("end", level.index, level.steps))
     return (*course, Phase("decode", len(plan.levels) - 1, plan.steps))
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=16)
+def holdings(plan: Plan, partition: Partition, level: int) -> Holdings:
+    """What each worker holds while `level` is painted."""
+    steps = range(plan.levels[level].first_step, plan.steps)
+    return make_holdings([plan.windows(level, step) for step in steps], partition)
+
+
+@lru_cache(maxsize=8)
 def route(plan: Plan, partition: Partition, level: int, step: int) -> Route:
-    """The route of one step; kept for a while, since several callers ask for it."""
-    return make_route(plan.windows(level, step), partition)
+    """The route of one step; kept for a few steps, since several callers ask for it."""
+    return make_route(plan.windows(level, step), partition, holdings(plan, partition, level))
+
+
+def early(plan: Plan, partition: Partition, level: int, step: int, worker: int) -> tuple[int, ...]:
+    """The windows of `step` that `worker` can predict before others' predictions of the step before have come: those
+    in tiles about which nobody else had anything to say. Whole micro-batches of them, so that a step pads once."""
+    if step == plan.levels[level].first_step:
+        return ()
+    before = route(plan, partition, level, step - 1)
+    if not before.sources(worker):
+        return ()
+    windows = plan.windows(level, step)
+    heard = np.zeros(windows.tiling.count, dtype=bool)
+    heard[list(before.hears(worker))] = True
+    mine = np.array(route(plan, partition, level, step).predicts[worker], dtype=np.int64)
+    inside: list[int] = mine[~heard[windows.tiles[mine]].any(axis=1)].tolist()
+    whole = lcm(plan.rows(step), plan.micro_batch) // plan.rows(step)
+    return tuple(inside[: len(inside) // whole * whole])
 
 
 @lru_cache(maxsize=16)
-def _between(plan: Plan, partition: Partition, kind: str, level: int) -> Reads:
-    tiling = plan.levels[level].tiling
+def reads_before(plan: Plan, partition: Partition, phase: Phase) -> Reads:
+    """Which cells of the level just ended owners send to whom before `phase`; none within a level."""
     everyone = range(partition.workers)
-    if kind == "decode":
-        halo = plan.spec.decode_halo
+    if phase.kind == "decode":
+        tiling, halo = plan.tiling, plan.spec.decode_halo
         wants = {k: [tiling.around(tile, halo)[0] for tile in partition.tiles(tiling, k)] for k in everyone}
         return reading(partition.owners(tiling), wants)
-    coarse = plan.levels[level - 1].tiling
-    wants = {k: [coarse_patch(coarse, tiling, tile)[0] for tile in partition.tiles(tiling, k)] for k in everyone}
-    return reading(partition.owners(coarse), wants)
-
-
-def reads_before(plan: Plan, partition: Partition, phase: Phase) -> Reads:
-    """Who sends which cells to whom before `phase`; on the coarser level's tiles where a level begins."""
-    if phase.kind == "step":
-        return route(plan, partition, phase.level, phase.step).reads
-    if phase.kind == "begin" and phase.level == 0:
+    if phase.kind != "begin" or phase.level == 0:
         return {}
-    return _between(plan, partition, phase.kind, phase.level)
+    coarse, fine = plan.levels[phase.level - 1].tiling, plan.levels[phase.level].tiling
+    held = holdings(plan, partition, phase.level).held
+    wants = {k: [coarse_patch(coarse, fine, box)[0] for box in held[k].values()] for k in everyone}
+    return reading(partition.owners(coarse), wants)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 from raytile.geometry.axis import Axis
+from raytile.geometry.box import Box
 from raytile.geometry.tiling import Patch, Tiling
 
 TAPS = 4
@@ -22,6 +24,7 @@ class Taps(NamedTuple):
     denominator: int
 
 
+@lru_cache(maxsize=4096)
 def taps(coarse: Axis, fine: Axis, start: int, stop: int) -> Taps:
     """Where the fine cells `[start, stop)` lie on the coarse axis: centre i + 1/2 maps to (i + 1/2) * coarse / fine."""
     denominator = 2 * fine.cells
@@ -37,9 +40,8 @@ def taps(coarse: Axis, fine: Axis, start: int, stop: int) -> Taps:
     return Taps(origin, last - origin + 1, index, tuple(numerators), denominator)  # type: ignore[arg-type]
 
 
-def coarse_patch(coarse: Tiling, fine: Tiling, tile: int) -> tuple[Patch, Taps, Taps]:
-    """The patch of the coarse level that fine `tile` is made of, and the taps of its rows and columns in it."""
-    core = fine.core(tile)
-    rows = taps(coarse.y, fine.y, core.y0, core.y1)
-    columns = taps(coarse.x, fine.x, core.x0, core.x1)
+def coarse_patch(coarse: Tiling, fine: Tiling, box: Box) -> tuple[Patch, Taps, Taps]:
+    """The patch of the coarse level that the fine cells of `box` are made of, and the taps of its rows and columns."""
+    rows = taps(coarse.y, fine.y, box.y0, box.y1)
+    columns = taps(coarse.x, fine.x, box.x0, box.x1)
     return coarse.patch(rows.origin, columns.origin, rows.length, columns.length), rows, columns

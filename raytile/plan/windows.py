@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
+from numpy.typing import NDArray
+
 from raytile.geometry.axis import Segment
 from raytile.geometry.tiling import Patch, Tiling
 
@@ -32,12 +35,20 @@ class Windows:
         iy, ix = divmod(window, len(self.xs))
         return Patch(*self._extent, self._given_rows[iy], self._given_columns[ix], self.tiling.x.tiles)
 
+    @cached_property
     def compact_order(self) -> tuple[int, ...]:
         """Window ids in the order in which runs of them are dealt, the same way as tiles are."""
         ny, nx = len(self.ys), len(self.xs)
         if self.tiling.x.cells >= self.tiling.y.cells:
             return tuple(iy * nx + ix for ix in range(nx) for iy in range(ny))
         return tuple(range(ny * nx))
+
+    @cached_property
+    def tiles(self) -> NDArray[np.int64]:
+        """The tiles that each window reads, [windows, most of any]; where it reads fewer, one comes again."""
+        rows, columns = _tiles(self._read_rows), _tiles(self._read_columns)
+        ids = rows[:, None, :, None] * self.tiling.x.tiles + columns[None, :, None, :]
+        return ids.reshape(len(self), -1)
 
     @cached_property
     def _extent(self) -> tuple[int, int]:
@@ -58,3 +69,8 @@ class Windows:
     @cached_property
     def _given_columns(self) -> tuple[tuple[Segment, ...], ...]:
         return tuple(self.tiling.x.segments(o, self._extent[1]) for o in self.xs)
+
+
+def _tiles(stretches: tuple[tuple[Segment, ...], ...]) -> NDArray[np.int64]:
+    most = max(len(found) for found in stretches)
+    return np.array([[s.tile for s in (*found, *found[:1] * (most - len(found)))] for found in stretches])

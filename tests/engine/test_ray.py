@@ -22,7 +22,7 @@ from raytile.engine.pool import Outcome, Ref, Setup
 from raytile.engine.ray.pool import RayPool, worker_options
 from raytile.errors import ClusterError, InvalidRequest, RenderFailed
 from raytile.events import Event, PhaseDone
-from raytile.plan.phases import Phase, phases, route
+from raytile.plan.phases import Phase, phases, reads_before, route
 from raytile.plan.request import RenderRequest
 from raytile.plan.route import Partition
 from tests.engine.renders import digests, paint, toy_request
@@ -73,22 +73,21 @@ class WatchedPool(RayPool):
         super().__init__(workers)
         self.nap, self.seconds = nap, seconds
         self.biggest = 0
-        self.interior: dict[tuple[int, int, int], Ref] = {}
+        self.early: dict[int, Ref] = {}
         self.overtook: list[bool] = []
 
     def call(self, worker: int, method: str, *args: Any, returns: int = 1) -> tuple[Ref, ...]:
         import ray
 
-        if self.nap is None or args[:2] != self.nap[1:]:
-            return super().call(worker, method, *args, returns=returns)
-        if method == "boundary" and worker == self.nap[0]:
-            nap = self.seconds
+        sleeper, level, step = self.nap or (-1, -1, -1)
+        nap = self.seconds
+        if worker == sleeper and method == "step" and args[1:3] == (level, step):
             self._actors[worker].__ray_call__.remote(lambda _self: time.sleep(nap))
         refs = super().call(worker, method, *args, returns=returns)
-        if method == "interior":
-            self.interior[worker, *args[:2]] = refs[0]
-        elif method == "boundary" and (worker, *args[:2]) in self.interior and abs(worker - self.nap[0]) == 1:
-            inside, _ = ray.wait([self.interior[worker, *args[:2]]], timeout=self.seconds / 2)
+        if method == "early" and args == (level, step + 1):
+            self.early[worker] = refs[0]
+        elif method == "step" and args[1:3] == (level, step + 1) and worker in self.early and worker != sleeper:
+            inside, _ = ray.wait([self.early[worker]], timeout=nap / 2)
             across, _ = ray.wait([refs[0]], timeout=0)
             self.overtook.append(bool(inside) and not across)
         return refs
@@ -105,9 +104,25 @@ def test_nothing_but_small_reports_comes_to_the_driver(tmp_path: Path) -> None:
     assert 0 < pool.biggest < 2048
 
 
+def hanging(request: RenderRequest, workers: int, number: int) -> set[tuple[int, int]]:
+    """(worker, phase) that cannot finish before worker 0 has done phase `number`."""
+    settled, partition = plan(request), Partition(workers)
+    course = phases(settled)
+    late = {(0, number)}
+    for phase in range(number + 1, len(course)):
+        before = course[phase - 1]
+        if before.kind == "step":
+            pairs = set(route(settled, partition, before.level, before.step).gives)
+        else:
+            pairs = set(reads_before(settled, partition, course[phase]))
+        asleep = {worker for worker, at in late if at == phase - 1}
+        late |= {(to, phase) for sender, to in pairs | {(w, w) for w in range(workers)} if sender in asleep}
+    return late
+
+
 def test_neighbours_wait_for_neighbours_and_nobody_for_everybody(tmp_path: Path) -> None:
-    """Law 6: while worker 0 naps in step s, a worker k hops away finishes k - 1 further steps, and no step that hangs
-    on the one that sleeps."""
+    """Law 6: while worker 0 naps before it predicts step s, a worker k hops away predicts steps s to s + k - 1, so it
+    finishes k - 1 further steps; and nothing happens that hangs on the one that sleeps."""
     workers, step = 5, 2
     request = toy_request(width=workers * 4 * 128, height=128, tile=256, steps=8, levels=1)
     course = phases(plan(request))
@@ -119,27 +134,11 @@ def test_neighbours_wait_for_neighbours_and_nobody_for_everybody(tmp_path: Path)
     woke = next(i for i, event in enumerate(seen) if (event.worker, event.phase) == (0, number))
     for hops in range(1, workers):
         meanwhile = [event.phase for event in seen[:woke] if event.worker == hops and event.phase >= number]
-        assert len(meanwhile) >= min(hops - 1, len(course) - 1 - number)
-        assert meanwhile == [phase for phase in range(number, len(course) - 1) if (hops, phase) not in asleep]
+        assert len(meanwhile) >= min(hops, len(course) - number)
+        assert meanwhile == [phase for phase in range(number, len(course)) if (hops, phase) not in asleep]
 
 
-def hanging(request: RenderRequest, workers: int, number: int) -> set[tuple[int, int]]:
-    """(worker, phase) that cannot finish before worker 0 has predicted its boundary in phase `number`."""
-    settled = plan(request)
-    late: set[tuple[int, int]] = set()
-    for phase in range(number, len(phases(settled)) - 1):
-        _, level, step = phases(settled)[phase]
-        this = route(settled, Partition(workers), level, step)
-        unread = {
-            w for w in range(workers) if {w, *this.sources(w)} & {by for by, before in late if before == phase - 1}
-        }
-        if phase == number:
-            unread.add(0)
-        late |= {(w, phase) for w in range(workers) if {w, *this.predictors_for(w)} & unread}
-    return late
-
-
-def test_interior_windows_are_predicted_while_bands_are_on_their_way(tmp_path: Path) -> None:
+def test_windows_that_hang_on_nobody_are_predicted_while_messages_are_on_their_way(tmp_path: Path) -> None:
     pool = WatchedPool(2, nap=(0, 0, 1))
     drive(toy_request(width=2048, height=256, tile=256, steps=3, levels=1), pool, tmp_path / "a.zarr")
     assert pool.overtook == [True]

@@ -66,8 +66,10 @@ def test_levels_double_and_end_at_the_picture(plan: Plan) -> None:
 @given(plans())
 def test_phases_run_every_step_of_every_level_once_and_decode_last(plan: Plan) -> None:
     course = phases(plan)
+    assert [p.kind for p in course].count("decode") == 1
     assert course[-1].kind == "decode"
-    assert [p.level for p in course if p.kind == "begin"] == [level.index for level in plan.levels]
+    for kind in ("begin", "end"):
+        assert [p.level for p in course if p.kind == kind] == [level.index for level in plan.levels]
     steps = [(p.level, p.step) for p in course if p.kind == "step"]
     assert steps == [(level.index, s) for level in plan.levels for s in range(level.first_step, level.steps)]
 
@@ -76,9 +78,9 @@ def test_phases_run_every_step_of_every_level_once_and_decode_last(plan: Plan) -
 def test_upsampling_reads_the_coarse_cells_around_each_fine_one(plan: Plan) -> None:
     for coarse, fine in itertools.pairwise(plan.levels):
         for tile in range(fine.tiling.count):
-            patch, rows, columns = coarse_patch(coarse.tiling, fine.tiling, tile)
-            assert (patch.height, patch.width) == (rows.length, columns.length)
             core = fine.tiling.core(tile)
+            patch, rows, columns = coarse_patch(coarse.tiling, fine.tiling, core)
+            assert (patch.height, patch.width) == (rows.length, columns.length)
             for taps, axis, larger, first in (
                 (rows, coarse.tiling.y, fine.tiling.y, core.y0),
                 (columns, coarse.tiling.x, fine.tiling.x, core.x0),

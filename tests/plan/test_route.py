@@ -8,10 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raytile.plan.cost import foretell, step_work
-from raytile.plan.phases import phases, reads_before, route
+from raytile.plan.phases import early, holdings, phases, reads_before, route
 from raytile.plan.plan import Plan
 from raytile.plan.route import Partition
-from raytile.plan.traffic import traffic_before
 from tests.plan.strategies import plans
 
 workers = st.integers(1, 9)
@@ -30,34 +29,68 @@ def test_every_tile_has_one_owner_and_shares_differ_by_one_at_most(plan: Plan, c
 
 @settings(max_examples=60, deadline=None)
 @given(plans(max_cells=40), workers)
-def test_a_step_predicts_each_window_once_evenly_and_sends_just_what_is_needed(plan: Plan, count: int) -> None:
+def test_who_predicts_a_window_holds_its_cells_and_hears_all_that_is_said_of_them(plan: Plan, count: int) -> None:
+    """One exchange a step is enough: every holder of a cell gets each prediction of it, once, and nothing else."""
+    partition = Partition(count)
+    for level in plan.levels:
+        held = holdings(plan, partition, level.index).held
+        owners = partition.owners(level.tiling)
+        for tile in range(level.tiling.count):
+            assert held[owners[tile]][tile] == level.tiling.core(tile)
+        for step in range(level.first_step, level.steps):
+            this, windows = route(plan, partition, level.index, step), plan.windows(level.index, step)
+            assert sorted(w for mine in this.predicts for w in mine) == list(range(len(windows)))
+            assert max(map(len, this.predicts)) - min(map(len, this.predicts)) <= 1
+            told = [Counter[tuple[int, int, int]]() for _ in range(count)]
+            for worker, mine in enumerate(this.predicts):
+                for window in mine:
+                    for piece in windows.reads(window).pieces():
+                        assert piece.box.intersect(held[worker][piece.tile]) == piece.box
+                    for piece in windows.gives(window).pieces():
+                        box = piece.box.intersect(held[worker][piece.tile])
+                        told[worker].update((window, *cell) for cell in _cells(box))
+            for (sender, holder), pieces in this.gives.items():
+                assert sender != holder
+                assert [w for w, _ in pieces] == sorted(w for w, _ in pieces)
+                for window, piece in pieces:
+                    assert window in this.predicts[sender]
+                    assert piece.box.intersect(held[holder][piece.tile]) == piece.box
+                    told[holder].update((window, *cell) for cell in _cells(piece.box))
+            for worker in range(count):
+                mine = {cell for box in held[worker].values() for cell in _cells(box)}
+                said = {
+                    (window, *cell)
+                    for window in range(len(windows))
+                    for piece in windows.gives(window).pieces()
+                    for cell in _cells(piece.box) & mine
+                }
+                assert told[worker].keys() == said
+                assert set(told[worker].values()) <= {1}
+
+
+@settings(max_examples=40, deadline=None)
+@given(plans(max_cells=40), workers)
+def test_early_windows_hang_on_nobody_and_fill_whole_batches(plan: Plan, count: int) -> None:
     partition = Partition(count)
     for level in plan.levels:
         for step in range(level.first_step, level.steps):
-            this, windows = route(plan, partition, level.index, step), plan.windows(level.index, step)
-            owners = partition.owners(level.tiling)
-            assert sorted(w for mine in this.predicts for w in mine) == list(range(len(windows)))
-            assert max(map(len, this.predicts)) - min(map(len, this.predicts)) <= 1
-            for worker, mine in enumerate(this.predicts):
-                needed, held = set(), Counter()
-                spoken = {owner: set() for owner in range(count)}
-                for window in mine:
-                    for piece in windows.reads(window).pieces():
-                        if owners[piece.tile] != worker:
-                            needed |= _cells(piece.box)
-                    for piece in windows.gives(window).pieces():
-                        spoken[int(owners[piece.tile])].add((window, piece))
-                for (_, reader), pieces in this.reads.items():
-                    if reader == worker:
-                        held.update(cell for piece in pieces for cell in _cells(piece.box))
-                assert set(held) == needed
-                assert set(held.values()) <= {1}, "a cell is sent to a reader once"
-                for owner in range(count):
-                    sent = this.gives.get((worker, owner), ())
-                    assert set(sent) == (spoken[owner] if owner != worker else set())
-                    assert [w for w, _ in sent] == sorted(w for w, _ in sent)
-                inside = {w for w in mine if all(owners[p.tile] == worker for p in windows.reads(w).pieces())}
-                assert set(this.interior[worker]) == inside
+            windows = plan.windows(level.index, step)
+            for worker in range(count):
+                first = early(plan, partition, level.index, step, worker)
+                if not first:
+                    continue
+                before = route(plan, partition, level.index, step - 1)
+                heard = {
+                    cell
+                    for (_, holder), pieces in before.gives.items()
+                    if holder == worker
+                    for _, piece in pieces
+                    for cell in _cells(piece.box)
+                }
+                read = {c for w in first for piece in windows.reads(w).pieces() for c in _cells(piece.box)}
+                assert not read & heard
+                assert set(first) <= set(route(plan, partition, level.index, step).predicts[worker])
+                assert len(first) * plan.rows(step) % plan.micro_batch == 0
 
 
 @settings(max_examples=30, deadline=None)
@@ -67,25 +100,6 @@ def test_nobody_reads_from_itself_and_one_worker_reads_nothing(plan: Plan, count
         reads = reads_before(plan, Partition(count), phase)
         assert all(sender != reader and pieces for (sender, reader), pieces in reads.items())
         assert not reads_before(plan, Partition(1), phase)
-
-
-@settings(max_examples=60, deadline=None)
-@given(plans(max_cells=40), workers)
-def test_traffic_is_counted_as_the_route_lists_it(plan: Plan, count: int) -> None:
-    partition = Partition(count)
-    for phase in phases(plan):
-        counted, reads = traffic_before(plan, partition, phase), reads_before(plan, partition, phase)
-        if counted is None:
-            assert not reads
-            continue
-        assert counted.pairs == set(reads)
-        assert counted.read_cells == sum(piece.box.area for pieces in reads.values() for piece in pieces)
-        if phase.kind == "step":
-            this = route(plan, partition, phase.level, phase.step)
-            assert counted.pairs == {(owner, predictor) for predictor, owner in this.gives}
-            assert counted.given_cells == this.given_cells
-            assert counted.shares == tuple(map(len, this.predicts))
-            assert counted.inside == tuple(map(len, this.interior))
 
 
 @settings(max_examples=30, deadline=None)

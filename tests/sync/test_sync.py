@@ -87,7 +87,7 @@ def test_a_cell_is_upsampled_alike_in_any_tiling(
     field = torch.randn(2, coarse.y.cells, coarse.x.cells, generator=torch.Generator().manual_seed(1))
 
     def read(tiling: Tiling, small: Tiling, number: int) -> torch.Tensor:
-        patch, rows, columns = coarse_patch(small, tiling, number)
+        patch, rows, columns = coarse_patch(small, tiling, tiling.core(number))
         cells = torch.full((2, patch.height, patch.width), torch.nan)
         for _, box, top, left in patch.pieces():
             cells[:, top : top + box.height, left : left + box.width] = field[:, box.y0 : box.y1, box.x0 : box.x1]
