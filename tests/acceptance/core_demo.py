@@ -64,10 +64,12 @@ def look(out: Path) -> dict[str, Any]:
     tile = 512
     edges = [seam_ratio(picture.astype(float), x) for x in range(tile, WIDTH, tile)]
     rows = [seam_ratio(picture.astype(float).transpose(1, 0, 2), y) for y in range(tile, HEIGHT, tile)]
+    others = [seam_ratio(rolled.astype(float), x) for x in range(72, WIDTH - 64, 8) if x % tile]
     return {
         "size": [picture.shape[1], picture.shape[0]],
         "seam_ratio_wrapped_side": round(seam_ratio(rolled.astype(float), WIDTH // 2), 3),
         "seam_ratio_tile_edges": [round(ratio, 3) for ratio in (*edges, *rows)],
+        "seam_ratio_other_lines": {p: round(float(np.percentile(others, p)), 3) for p in (1, 50, 99)},
     }
 
 
