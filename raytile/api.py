@@ -7,6 +7,7 @@ import secrets
 import socket
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -51,8 +52,9 @@ def render(
 
     Renders on Ray: the one this process is connected to, the one at `address` or RAY_ADDRESS, or one started here;
     with `in_process` without Ray. None of that changes a pixel. `worker_resources` are Ray actor options, such as
-    {"num_gpus": 0.5}. Everything that can be wrong is checked before anything is written or started (`RaytileError`s
-    with exit code 2). Raises `RenderFailed` or `RenderCancelled` later; the canvas then says how far it came."""
+    {"num_gpus": 0.5}. What can be wrong is found before anything is written: `RaytileError`s with exit code 2. Later
+    `RenderFailed` or `RenderCancelled`; the canvas then says how far it came. In the main thread, SIGINT and SIGTERM
+    cancel while it runs."""
     if device not in DEVICES:
         raise InvalidRequest(f"device: {device!r} is none of {', '.join(DEVICES)}")
     if workers is not None and not 1 <= workers <= MAX_WORKERS:
@@ -63,9 +65,10 @@ def render(
     pool = _pool(workers, in_process, address, worker_resources)
     try:
         pool.connect()
-        canvas = store.create(out, layout, _first_head(plan_), overwrite)
-        setup = Setup(plan_, Partition(pool.workers), str(canvas.path), layout, device)
-        return Driver(setup, pool, canvas, tuple(listeners), clock=time.monotonic, wall=time.time).run()
+        head = _first_head(plan_)
+        setup = Setup(plan_, Partition(pool.workers), str(Path(out).absolute()), layout, device, head.owner.token)
+        create = partial(store.create, out, layout, head, overwrite)
+        return Driver(setup, pool, create, listeners, clock=time.monotonic, wall=time.time).run()
     finally:
         pool.close()
 

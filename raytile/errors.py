@@ -45,3 +45,9 @@ class RenderCancelled(RaytileError):
     """The user stopped the render; the canvas tells how far it came."""
 
     exit_code = 130
+
+
+def first_line(error: BaseException) -> str:
+    """An error in one line: its own words if it is one of ours, else its kind and the first line of what it says."""
+    text = str(error).strip().split("\n", 1)[0]
+    return text if isinstance(error, RaytileError) else f"{type(error).__name__}: {text}".rstrip(": ")

@@ -18,11 +18,16 @@ class Kept:
 
 
 class LocalPool:
-    """`workers` workers that share one module."""
+    """`workers` workers that share one module. A call is done when it returns, so none is made ahead of time.
+
+    While it is open, torch runs on one thread, as in any other worker."""
+
+    ahead = 1
 
     def __init__(self, workers: int = 1) -> None:
         self.workers = workers
         self._workers: list[Any] = []
+        self._threads = 0
 
     def connect(self) -> None:
         """This process is always there."""
@@ -32,10 +37,14 @@ class LocalPool:
 
         from raytile.engine.worker import Worker
 
+        self._threads = torch.get_num_threads()
         torch.set_num_threads(1)
-        for number in range(self.workers):
-            shared = self._workers[0].module if self._workers else None
-            self._workers.append(Worker(number, setup, shared))
+        try:
+            for number in range(self.workers):
+                shared = self._workers[0].module if self._workers else None
+                self._workers.append(Worker(number, setup, shared))
+        except Exception as error:
+            return [Kept(error=error)] * self.workers
         return [self.call(number, "ready")[0] for number in range(self.workers)]
 
     def call(self, worker: int, method: str, *args: Any, returns: int = 1) -> tuple[Ref, ...]:
@@ -54,3 +63,7 @@ class LocalPool:
 
     def close(self) -> None:
         self._workers.clear()
+        if self._threads:
+            import torch
+
+            torch.set_num_threads(self._threads)

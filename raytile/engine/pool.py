@@ -16,28 +16,32 @@ Ref = Hashable
 
 @dataclass(frozen=True)
 class Setup:
-    """What a worker is told at its start; all else it works out from the plan."""
+    """What a worker is told at its start; all else it works out from the plan. `token` names the run on the head."""
 
     plan: Plan
     partition: Partition
     canvas: str
     layout: CanvasLayout
     device: str
+    token: str
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """A ref that came through: its value, or why it did not."""
+    """A ref that came through: its value, or why it did not; `lost` if because a worker's process is gone."""
 
     ref: Ref
     value: Any = None
     error: BaseException | None = None
+    lost: bool = False
 
 
 class Pool(Protocol):
     """Workers numbered from 0. Calls on one worker run one after the other, in the order they were made."""
 
     workers: int
+    ahead: int
+    """How many phases are worth submitting beyond the slowest worker."""
 
     def connect(self) -> None:
         """Find a place for every worker and settle how many; `ClusterError`, saying what is free, if there is none.

@@ -58,8 +58,10 @@ class RenderState:
 
     DECODES_AHEAD = 2
 
-    def __init__(self, tiles: Sequence[Sequence[int]], phases: int, ahead: int) -> None:
-        """`tiles[k]` are worker k's; `phases` how many phases the plan has, decoding (the last) included."""
+    def __init__(self, tiles: Sequence[Sequence[int]], phases: int, ahead: int, version: str) -> None:
+        """`tiles[k]` are worker k's; `phases` how many phases the plan has, decoding (the last) included; `version`
+        the driver's."""
+        self._version = version
         self.status: Status = "starting"
         self.phases, self.ahead = phases, ahead
         self.ready: dict[int, WorkerReady] = {}
@@ -87,11 +89,12 @@ class RenderState:
             self.status = "cancelled"
             return [Cancel()]
         if isinstance(event, WorkerLost):
-            return self._fail(f"worker {event.worker} was lost: {event.why}")
+            return self._fail(f"worker {event.worker} {event.why}")
         if isinstance(event, WorkerReady):
             return self._ready(event)
         if isinstance(event, PhaseDone):
-            self.done[event.worker] = event.phase + 1
+            # Reports of one worker may come out of turn.
+            self.done[event.worker] = max(self.done[event.worker], event.phase + 1)
             return self._submit() + self._decode(event.worker)
         if isinstance(event, TileDone):
             del self._decoding[event.tile]
@@ -114,6 +117,10 @@ class RenderState:
             assert self.done[worker] == self.phases, f"tile {tile} decodes before its halos are there"
 
     def _ready(self, event: WorkerReady) -> list[Instruction]:
+        if event.version != self._version:
+            return self._fail(
+                f"raytile is {event.version} on {event.node} and {self._version} here: install one version"
+            )
         for other in self.ready.values():
             if other.probe != event.probe:
                 return self._fail(
@@ -121,8 +128,6 @@ class RenderState:
                     f"{event.node}) do not compute alike, so the picture would depend on who painted what: "
                     "use one kind of device"
                 )
-            if other.version != event.version:
-                return self._fail(f"raytile {event.version} on {event.node}, {other.version} on {other.node}")
         self.ready[event.worker] = event
         if len(self.ready) < self.workers:
             return []

@@ -5,7 +5,6 @@ Calls return a list: a small report for the driver first, then one message per r
 from __future__ import annotations
 
 import os
-import resource
 import socket
 import time
 from collections.abc import Iterator
@@ -17,9 +16,11 @@ import torch
 
 from raytile import __version__
 from raytile.canvas.canvas import Canvas
+from raytile.engine.memory import peak_rss_bytes
 from raytile.engine.messages import Flat
 from raytile.engine.pool import Setup
 from raytile.engine.tile_group import TileGroup
+from raytile.errors import CanvasError, InvalidRequest, RenderFailed
 from raytile.events import Counts, PhaseDone, TileDone, WorkerReady
 from raytile.models import registry
 from raytile.models.base import Module
@@ -34,7 +35,7 @@ class Worker:
         self.number, self.device = number, device
         self.module = module or registry.load(setup.plan.spec, device, setup.plan.request.dtype)
         self.group = TileGroup(setup.plan, self.module, setup.partition, number)
-        self._canvas = Canvas(setup.canvas, setup.layout)
+        self._canvas, self._token = Canvas(setup.canvas, setup.layout), setup.token
         self._micro_batch = setup.plan.micro_batch
         self._busy = 0.0
         self._broken: Exception | None = None
@@ -48,11 +49,16 @@ class Worker:
             device=self.device,
             probe=probe(self.module, self._micro_batch),
             version=__version__,
-            peak_rss_bytes=_peak_rss(),
+            peak_rss_bytes=peak_rss_bytes(),
         )
 
     def begin(self, phase: int, level: int, *messages: Flat) -> list[Any]:
         with self._timed():
+            if phase == 0 and self._canvas.head().owner.token != self._token:
+                raise CanvasError(
+                    f"{self._canvas.path} on {socket.gethostname()} is not the driver's canvas: on more than one node "
+                    "it must lie in a directory that all of them share"
+                )
             self.group.begin(level, *messages)
         return [self._done(phase)]
 
@@ -79,6 +85,8 @@ class Worker:
         """Decode one of my tiles and write it: its latents first, its pixels after."""
         with self._timed():
             pixels = self.group.decode(tile)
+            if not bool(torch.isfinite(pixels).all()):
+                raise RenderFailed(f"tile {tile} came out as no picture (NaN): try another --dtype or --guidance")
             levels = ((pixels / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8).numpy()
             box = self._canvas.layout.pixels(tile)
             latents_sha256 = self._canvas.write_latents(tile, self.group.latents(tile).numpy())
@@ -89,7 +97,7 @@ class Worker:
         return PhaseDone(self.number, phase, self.counts())
 
     def counts(self) -> Counts:
-        return replace(self.group.counts(), busy_seconds=self._busy, peak_rss_bytes=_peak_rss())
+        return replace(self.group.counts(), busy_seconds=self._busy, peak_rss_bytes=peak_rss_bytes())
 
     @contextmanager
     def _timed(self) -> Iterator[None]:
@@ -108,11 +116,9 @@ class Worker:
 
 
 def pick_device(wish: str) -> str:
-    """`auto` is CUDA where the process sees a device."""
+    """`auto` is CUDA where the process sees a device. Raises `InvalidRequest` for CUDA where it sees none."""
     if wish == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
+    if wish == "cuda" and not torch.cuda.is_available():
+        raise InvalidRequest(f"device: a worker on {socket.gethostname()} sees no CUDA device: use --device auto")
     return wish
-
-
-def _peak_rss() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

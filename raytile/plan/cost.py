@@ -31,7 +31,8 @@ class Memory:
 class Cost:
     """`evaluations`: rows through the network, padding apart; `evaluations_padded`: with it. `windows`: predictions
     of a window at a step. `window_share`: how many times over the network sees the canvas (1.0: each cell once a
-    step). `messages`, `bytes`: between workers, over the whole run; `bytes_per_step`: of the dearest step."""
+    step). `messages`, `bytes`: between workers, over the whole run; `bytes_per_step`: of the dearest step. `tiles`: of
+    each worker. `work`: of each step, the rows of the busiest worker, padding included."""
 
     windows: int
     evaluations: int
@@ -43,6 +44,7 @@ class Cost:
     bytes_per_step: int
     messages_per_step: int
     tiles: tuple[int, ...]
+    work: tuple[int, ...]
     memory: Memory
 
 
@@ -52,6 +54,7 @@ def foretell(plan: Plan, partition: Partition) -> Cost:
     everyone = range(partition.workers)
     windows = evaluations = padded = cells_seen = cells_there = messages = total = 0
     dearest, most = (0, 0), 0
+    work: list[int] = []
     for phase in phases(plan):
         reads = reads_before(plan, partition, phase)
         count = len(reads)
@@ -61,7 +64,9 @@ def foretell(plan: Plan, partition: Partition) -> Cost:
             count, size = len(this.gives), cell * this.cells
             number, rows = sum(len(mine) for mine in this.predicts), plan.rows(phase.step)
             windows, evaluations = windows + number, evaluations + number * rows
-            padded += sum(_rows_with_padding(plan, partition, phase, worker) for worker in everyone)
+            shares = [_rows_with_padding(plan, partition, phase, worker) for worker in everyone]
+            padded += sum(shares)
+            work.append(max(shares))
             cells_seen += number * plan.spec.window**2
             cells_there += plan.levels[phase.level].cells
             most = max(most, *(len(mine) for mine in this.predicts))
@@ -83,6 +88,7 @@ def foretell(plan: Plan, partition: Partition) -> Cost:
         bytes_per_step=dearest[0],
         messages_per_step=dearest[1],
         tiles=mine,
+        work=tuple(work),
         memory=Memory(
             weights=plan.spec.weights_bytes,
             tiles=cells * cell * (2 if plan.sampler == "dpmpp_2m" else 1),
@@ -91,13 +97,6 @@ def foretell(plan: Plan, partition: Partition) -> Cost:
             pixels=decoded,
         ),
     )
-
-
-def step_work(plan: Plan, partition: Partition) -> tuple[int, ...]:
-    """Of each step, in order, the rows that the busiest worker sends through the network: how long it will take."""
-    steps = (phase for phase in phases(plan) if phase.kind == "step")
-    everyone = range(partition.workers)
-    return tuple(max(_rows_with_padding(plan, partition, phase, worker) for worker in everyone) for phase in steps)
 
 
 def _rows_with_padding(plan: Plan, partition: Partition, phase: Phase, worker: int) -> int:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +37,10 @@ def drive(
     """A render with a pool of the test's own."""
     settled = plan(request)
     pool.connect()
-    canvas = store.create(out, canvas_layout(settled), first_head(settled))
-    setup = Setup(settled, Partition(pool.workers), str(out), canvas.layout, "cpu")
-    return Driver(setup, pool, canvas, (listener,), clock=time.monotonic, wall=time.time, ahead=ahead).run()
+    layout, head = canvas_layout(settled), first_head(settled)
+    setup = Setup(settled, Partition(pool.workers), str(out), layout, "cpu", head.owner.token)
+    create = partial(store.create, out, layout, head)
+    return Driver(setup, pool, create, (listener,), clock=time.monotonic, wall=time.time, ahead=ahead).run()
 
 
 @pytest.mark.parametrize("wish", [{}, {"sync": "overlap", "wrap": "xy", "width": 640, "sampler": "euler_ancestral"}])

@@ -18,18 +18,18 @@ def test_any_order_of_events_ends_in_a_finished_picture(
     workers: int, phases: int, ahead: int, tiles: int, data: st.DataObject
 ) -> None:
     tiles += 1
-    state = RenderState([range(k, tiles, workers) for k in range(workers)], phases, ahead)
+    state = RenderState([range(k, tiles, workers) for k in range(workers)], phases, ahead, "1")
     waiting: list[object] = [ready(worker) for worker in range(workers)]
     queues: list[list[int]] = [[] for _ in range(workers)]
     submitted: list[int] = []
     decoded: list[int] = []
     finished = 0
     while waiting or any(queues):
-        # A worker's phases come in order; everything else in any order.
-        ready_to_come = waiting + [PhaseDone(w, queue[0], Counts()) for w, queue in enumerate(queues) if queue]
+        # Anything comes in any order, the reports of one worker too.
+        ready_to_come = waiting + [PhaseDone(w, phase, Counts()) for w, queue in enumerate(queues) for phase in queue]
         event = data.draw(st.sampled_from(ready_to_come))
         if isinstance(event, PhaseDone):
-            queues[event.worker].pop(0)
+            queues[event.worker].remove(event.phase)
         else:
             waiting.remove(event)
         for instruction in state.handle(event):  # type: ignore[arg-type]
@@ -52,7 +52,7 @@ def test_any_order_of_events_ends_in_a_finished_picture(
 
 @given(st.integers(2, 4), st.integers(0, 3), st.booleans())
 def test_a_lost_worker_or_a_cancel_ends_the_render_once(workers: int, before: int, cancel: bool) -> None:
-    state = RenderState([[k] for k in range(workers)], 6, 2)
+    state = RenderState([[k] for k in range(workers)], 6, 2, "1")
     for worker in range(min(before, workers)):
         state.handle(ready(worker))
     end = state.handle(CancelAsked() if cancel else WorkerLost(1, "it fell"))
@@ -62,8 +62,11 @@ def test_a_lost_worker_or_a_cancel_ends_the_render_once(workers: int, before: in
 
 
 def test_workers_that_do_not_compute_alike_or_run_other_code_are_refused_by_name() -> None:
-    for odd, word in ((ready(1, probe="other"), "do not compute alike"), (ready(1, version="2"), "raytile 2 on node1")):
-        state = RenderState([[0], [1]], 3, 2)
+    for odd, word in (
+        (ready(1, probe="other"), "do not compute alike"),
+        (ready(1, version="2"), "raytile is 2 on node1"),
+    ):
+        state = RenderState([[0], [1]], 3, 2, "1")
         assert state.handle(ready(0)) == []
         (instruction,) = state.handle(odd)
         assert isinstance(instruction, Fail)

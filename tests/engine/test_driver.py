@@ -1,0 +1,130 @@
+"""How a render ends when things go wrong: what is told, what is on disk, who hears of it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from raytile.api import _first_head as first_head
+from raytile.api import canvas_layout, plan, render
+from raytile.canvas import store
+from raytile.canvas.canvas import Canvas
+from raytile.engine.driver import Driver
+from raytile.engine.local import LocalPool
+from raytile.engine.pool import Setup
+from raytile.engine.worker import Worker
+from raytile.errors import CanvasError, InvalidRequest, RenderCancelled, RenderFailed
+from raytile.events import Event, RenderStopped, StepDone, TileDone
+from raytile.plan.route import Partition
+from tests.engine.renders import digests, paint, toy_request
+
+
+def start(out: Path, listener: Any = lambda _: None, token: str | None = None) -> Canvas:
+    """A render in this process by two workers; `token` is what workers expect on the head."""
+    settled = plan(toy_request())
+    layout, head = canvas_layout(settled), first_head(settled)
+    setup = Setup(settled, Partition(2), str(out), layout, "cpu", token or head.owner.token)
+    create = partial(store.create, out, layout, head)
+    return Driver(setup, LocalPool(2), create, (listener,), clock=time.monotonic, wall=time.time).run()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_cancels_between_steps_and_the_canvas_says_so(number: signal.Signals, tmp_path: Path) -> None:
+    heard: list[Event] = []
+
+    def listener(event: Event) -> None:
+        heard.append(event)
+        if isinstance(event, StepDone) and (event.level, event.step) == (1, 1):
+            os.kill(os.getpid(), number)
+
+    handler = signal.getsignal(number)
+    with pytest.raises(RenderCancelled, match="is cancelled and keeps 0 of 6 tiles"):
+        start(tmp_path / "a.zarr", listener)
+    assert signal.getsignal(number) == handler
+    head = store.open(tmp_path / "a.zarr").head()
+    assert (head.state, head.level) == ("cancelled", 1)
+    assert isinstance(heard[-1], RenderStopped)
+
+
+def test_a_signal_during_the_last_commit_leaves_a_finished_canvas(tmp_path: Path) -> None:
+    """The interrupt is heeded between events, and after the last there is nothing left to stop."""
+
+    def listener(event: Event) -> None:
+        if isinstance(event, TileDone):
+            os.kill(os.getpid(), signal.SIGINT) if len(done) == 5 else done.append(event.tile)
+
+    done: list[int] = []
+    canvas = start(tmp_path / "a.zarr", listener)
+    assert canvas.head().state == "finished"
+
+
+def test_two_signals_do_not_wait(tmp_path: Path) -> None:
+    def listener(event: Event) -> None:
+        if isinstance(event, StepDone):
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(RenderCancelled):
+        start(tmp_path / "a.zarr", listener)
+    assert store.open(tmp_path / "a.zarr").head().state == "cancelled"
+
+
+def test_renders_off_the_main_thread_leave_signals_alone(tmp_path: Path) -> None:
+    ended: list[str] = []
+    thread = threading.Thread(target=lambda: ended.append(start(tmp_path / "a.zarr").head().state))
+    thread.start()
+    thread.join()
+    assert ended == ["finished"]
+
+
+def test_what_fails_while_loading_leaves_the_old_picture_alone(tmp_path: Path) -> None:
+    canvas, summary = paint(toy_request(), tmp_path / "a.zarr")
+    with pytest.raises(InvalidRequest, match="sees no CUDA device"):
+        render(toy_request(seed=9), canvas.path, in_process=True, device="cuda", overwrite=True)
+    assert store.open(canvas.path).digests() == digests(summary)
+
+
+def test_a_worker_that_sees_another_canvas_says_so(tmp_path: Path) -> None:
+    with pytest.raises(RenderFailed, match="must lie in a directory that all of them share"):
+        start(tmp_path / "a.zarr", token="another")
+    assert store.open(tmp_path / "a.zarr").head().state == "failed"
+
+
+def test_a_picture_of_nothing_is_not_a_finished_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from raytile.models.toy import Toy
+
+    monkeypatch.setattr(Toy, "decode", lambda _self, z: torch.full((3, z.shape[1] * 8, z.shape[2] * 8), torch.nan))
+    with pytest.raises(RenderFailed, match="NaN"):
+        start(tmp_path / "a.zarr")
+    head = store.open(tmp_path / "a.zarr").head()
+    assert (head.state, head.done) == ("failed", 0)
+
+
+def test_the_first_cause_is_told_even_where_the_head_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise CanvasError("no space left on the disk")
+
+    monkeypatch.setattr(Worker, "decode", full)
+    monkeypatch.setattr(Canvas, "commit", full)
+    with pytest.raises(RenderFailed, match=r"worker 0 failed: no space left .* keeps 0 of 6 tiles"):
+        start(tmp_path / "a.zarr")
+
+
+def test_threads_are_given_back(tmp_path: Path) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        start(tmp_path / "a.zarr")
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
