@@ -72,7 +72,7 @@ def plan_table(figures: Mapping[str, Any]) -> Table:
     table.add_row("workers", f"{workers}, with {spread} of {figures['tiles_total']:,} tiles each")
     table.add_row("messages", f"{figures['messages']:,}, at most {figures['messages_per_step']:,} a step")
     table.add_row("bytes", f"{size(figures['bytes'])}, at most {size(figures['bytes_per_step'])} a step")
-    parts = ", ".join(f"{name} {size(memory[name])}" for name in ("weights", "tiles", "predictions", "bands", "pixels"))
+    parts = ", ".join(f"{name} {size(value)}" for name, value in memory.items() if name != "total")
     table.add_row("memory", f"{size(memory['total'])} a worker ({parts}), beside the libraries and one micro-batch")
     return table
 
