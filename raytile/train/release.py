@@ -62,7 +62,7 @@ def plan_facts(net: Denoiser, autoencoder: LinearStartAutoencoder) -> dict[str, 
         "default_steps": 20,
         "default_guidance": 2.5,
         "guidance_interval": [0.15, 0.75],
-        "micro_batch": 8,
+        "micro_batch": 4,
         "zooms": zooms[::-1],
         "renoise": 0.65,
     }
