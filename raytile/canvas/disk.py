@@ -20,6 +20,18 @@ def explained(doing: str) -> Iterator[None]:
         raise CanvasError(f"cannot {doing}: {error.strerror or error}{where}") from error
 
 
+def check_name(place: Path, base: Path, extra: int) -> None:
+    """Raise `CanvasError` when the name of `place`, longer by `extra` bytes while it is made, is too long for the disk.
+
+    `base` is the directory it comes to lie in, or the nearest above that exists."""
+    with explained(f"ask how long names at {base} may be"):
+        most = os.pathconf(base, "PC_NAME_MAX") - extra
+    taken = len(os.fsencode(place.name))
+    if taken > most:
+        shown = f"{place.name[:20]}...{place.suffix}"
+        raise CanvasError(f"the name {shown} has {taken} bytes, at most {most} fit here: choose a shorter one")
+
+
 def sync(path: Path) -> None:
     """Flush one file or directory to the device."""
     descriptor = os.open(path, os.O_RDONLY)

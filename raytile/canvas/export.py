@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from raytile.canvas.canvas import Canvas
-from raytile.canvas.disk import explained, sync
+from raytile.canvas.disk import check_name, explained, sync
 from raytile.canvas.layout import CanvasLayout
 from raytile.canvas.rawtiff import RawTiff
 from raytile.errors import CanvasError
 
 JPEG_SIDE = 65_535
+TEMPORARY = len("..4194304.new")  # what a picture's name gains while it is written: the pid, at most
 # libvips' savers that write as they read. PNG filtered up at level 3: as small as level 6, in less time.
 SAVERS: dict[str, tuple[str, dict[str, Any]]] = {
     ".png": ("pngsave", {"compression": 3, "filter": "up"}),
@@ -37,6 +38,7 @@ def check_output(file: Path | str, layout: CanvasLayout, overwrite: bool = False
         raise CanvasError(f"cannot export to {place}: there is no directory {place.parent}")
     if not os.access(place.parent, os.W_OK | os.X_OK):
         raise CanvasError(f"cannot export to {place}: {place.parent} is not writable")
+    check_name(place, place.parent, TEMPORARY)
 
 
 def export_picture(

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from raytile.canvas.canvas import Canvas, open_array
-from raytile.canvas.disk import explained, readable, size, sync, sync_tree
+from raytile.canvas.disk import check_name, explained, readable, size, sync, sync_tree
 from raytile.canvas.head import Head
 from raytile.canvas.headstore import HEAD, LocalHeadStore
 from raytile.canvas.layout import DIMENSIONS, IMAGE, LATENTS, SUFFIX, CanvasLayout
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from raytile.canvas.canvas import ZarrArray
 
 GROUP = "zarr.json"
+TEMPORARY = len("...new") + 64  # what a canvas's name gains while it is made: a token, at most
 
 
 def check(path: Path | str, layout: CanvasLayout, overwrite: bool = False, host: str = "") -> None:
@@ -43,6 +44,7 @@ def check(path: Path | str, layout: CanvasLayout, overwrite: bool = False, host:
         raise CanvasError(f"cannot create {place}: {base} is not a directory")
     if not os.access(base, os.W_OK | os.X_OK):
         raise CanvasError(f"cannot create {place}: {base} is not writable")
+    check_name(place, base, TEMPORARY)
     with explained(f"ask how much of the disk at {base} is free"):
         free = shutil.disk_usage(base).free + regained
     if layout.worst_bytes > free:
@@ -63,9 +65,8 @@ def create(path: Path | str, layout: CanvasLayout, head: Head, overwrite: bool =
     promised = (head.request.width, head.request.height, head.tiles_total)
     if promised != (layout.width, layout.height, layout.tiles):
         raise CanvasError(f"the head of {place} and its layout disagree on the size of the picture")
-    fresh = place.with_name(f".{place.name}.{head.owner.token}.new")
+    fresh, old = (place.with_name(f".{place.name}.{head.owner.token}.{end}") for end in ("new", "old"))
     made: list[Path] = []
-    old: Path | None = None
     try:
         with explained(f"create {place}"):
             _make_parents(place.parent, made)
@@ -73,19 +74,21 @@ def create(path: Path | str, layout: CanvasLayout, head: Head, overwrite: bool =
             _make_arrays(fresh, layout)
             tag = LocalHeadStore(fresh).create(head)
             sync_tree(fresh)
-            old = _set_aside(place, head) if os.path.lexists(place) else None
+            if os.path.lexists(place):
+                _set_aside(place, old, head.owner.host)
             fresh.rename(place)
             sync(place.parent)
+            shutil.rmtree(old, ignore_errors=True)
     except BaseException:
-        shutil.rmtree(fresh, ignore_errors=True)
+        named = not fresh.exists()
         with suppress(OSError):
-            if old is not None:
+            if old.exists() and not named:
                 old.rename(place)
+        shutil.rmtree(old if named else fresh, ignore_errors=True)
+        with suppress(OSError):
             for folder in reversed(made):
                 folder.rmdir()
         raise
-    if old is not None:
-        shutil.rmtree(old, ignore_errors=True)
     return Canvas(place, layout, (head, tag))
 
 
@@ -156,22 +159,27 @@ def _replaceable(place: Path, host: str) -> str:
         raise CanvasError(f"{place} is not a raytile canvas: --overwrite leaves it alone, remove it yourself")
     head, tag = LocalHeadStore(place).read()
     if head.state == "running" and head.owner.host == host and _alive(head.owner.pid):
-        raise CanvasError(f"{place} is being rendered by process {head.owner.pid}: stop that first")
+        raise CanvasError(
+            f"{place} is being rendered by process {head.owner.pid}: stop that first"
+            " (if that process is another program by now, delete the directory)"
+        )
     return tag
 
 
-def _set_aside(place: Path, head: Head) -> Path:
-    """Move the canvas at `place` out of the way; back again if it turns out to have changed meanwhile."""
-    tag = _replaceable(place, head.owner.host)
-    aside = place.with_name(f".{place.name}.{head.owner.token}.old")
+def _set_aside(place: Path, aside: Path, host: str) -> None:
+    """Move the canvas at `place` out of the way; `CanvasError` if it turns out to have changed meanwhile."""
+    tag = _replaceable(place, host)
     place.rename(aside)
     if LocalHeadStore(aside).read()[1] != tag:
-        aside.rename(place)
         raise CanvasError(f"{place} was changed by another process just now: it stays")
-    return aside
 
 
 def _alive(pid: int) -> bool:
+    """Whether another process of this id runs here.
+
+    Our own id is that of a dead owner: containers give each of their runs the same one."""
+    if pid == os.getpid():
+        return False
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -83,7 +83,9 @@ def test_an_unfinished_canvas_needs_partial(tmp_path: Path) -> None:
     canvas = store.create(tmp_path / "a.zarr", SMALL, head())
     canvas.write_image(0, pixels(SMALL, 0))
     canvas.commit(lambda found: found.with_tiles([0], 2.0))
-    with pytest.raises(CanvasError, match=r"is running with 1 of 9 tiles painted.*--partial"):
+    with pytest.raises(
+        CanvasError, match=r"is running with 1 of 9 tiles painted: render it again with --overwrite.*--partial"
+    ):
         export_picture(canvas, tmp_path / "a.png")
     assert not (tmp_path / "a.png").exists()
     with Image.open(export_picture(canvas, tmp_path / "a.png", partial=True)) as picture:
@@ -122,6 +124,8 @@ def test_bad_places_are_refused(tmp_path: Path) -> None:
     with pytest.raises(CanvasError, match="exists"):
         check_output(tmp_path / "folder.png", SMALL, overwrite=True)
     check_output(tmp_path / "there.png", SMALL, overwrite=True)
+    with pytest.raises(CanvasError, match=r"has 255 bytes, at most \d+ fit here"):  # its temporary name has more
+        check_output(tmp_path / f"{'n' * 251}.png", SMALL)
     wide = CanvasLayout(width=65_536, height=8, channels=4, rows=1, columns=8192, tile_cells=8, factor=8)
     with pytest.raises(CanvasError, match="at most 65535 pixels a side"):
         check_output(tmp_path / "a.jpg", wide)

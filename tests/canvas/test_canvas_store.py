@@ -174,6 +174,16 @@ def test_bad_places_are_refused_and_nothing_is_written(tmp_path: Path, name: str
     assert everything(tmp_path) == before
 
 
+def test_a_name_that_would_be_too_long_while_it_is_made(tmp_path: Path) -> None:
+    token = "t" * 64
+    most = os.pathconf(tmp_path, "PC_NAME_MAX") - store.TEMPORARY
+    with pytest.raises(CanvasError, match=f"has {most + 1} bytes, at most {most} fit here: choose a shorter one"):
+        store.check(tmp_path / "deep" / f"{'n' * (most - 4)}.zarr", SMALL)
+    assert everything(tmp_path) == set()
+    for _ in range(2):  # the second time it is set aside under a name as long
+        store.create(tmp_path / f"{'n' * (most - 5)}.zarr", SMALL, head(owner=owner(token)), overwrite=True)
+
+
 def test_a_full_disk_is_foreseen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = shutil.disk_usage(tmp_path)._replace(free=SMALL.worst_bytes - 1)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
@@ -246,13 +256,53 @@ def test_overwrite_leaves_what_is_not_a_canvas(tmp_path: Path) -> None:
 
 
 def test_overwrite_spares_a_render_that_lives_here(tmp_path: Path) -> None:
-    store.create(tmp_path / "a.zarr", SMALL, head())
-    with pytest.raises(CanvasError, match=f"being rendered by process {os.getpid()}"):
-        store.create(tmp_path / "a.zarr", SMALL, head(owner=owner("t1")), overwrite=True)
-    ended = subprocess.Popen([sys.executable, "-c", ""])
-    ended.wait()
-    store.create(tmp_path / "b.zarr", SMALL, head(owner=owner("t0", pid=ended.pid)))
-    store.create(tmp_path / "b.zarr", SMALL, head(owner=owner("t1")), overwrite=True)
+    other = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    try:
+        store.create(tmp_path / "a.zarr", SMALL, head(owner=owner("t0", pid=other.pid)))
+        with pytest.raises(CanvasError, match=f"being rendered by process {other.pid}: .*delete the directory"):
+            store.create(tmp_path / "a.zarr", SMALL, head(owner=owner("t1")), overwrite=True)
+    finally:
+        other.communicate(b"\n")
+    store.create(tmp_path / "a.zarr", SMALL, head(owner=owner("t1")), overwrite=True)
+
+
+def test_overwrite_takes_an_owner_of_our_own_pid_for_dead(tmp_path: Path) -> None:
+    """A container has the same host name and pid 1 each time it is started."""
+    store.create(tmp_path / "a.zarr", SMALL, head(owner=owner("crashed")))
+    store.create(tmp_path / "a.zarr", SMALL, head(owner=owner("t1")), overwrite=True)
+    assert store.open(tmp_path / "a.zarr").head().owner.token == "t1"
+
+
+@pytest.mark.parametrize("struck", [KeyboardInterrupt, OSError])
+@pytest.mark.parametrize("moment", ["before its name", "after its name", "while the old one goes"])
+def test_an_overwrite_that_is_stopped_leaves_one_canvas_and_nothing_hidden(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, struck: type[BaseException], moment: str
+) -> None:
+    place = store.create(tmp_path / "a.zarr", SMALL, head(state="finished")).path
+    rename, rmtree = Path.rename, shutil.rmtree
+    strikes = [struck("stopped")]
+
+    def stopped_rename(self: Path, target: Path) -> Path:
+        new = self.suffix == ".new" and bool(strikes)
+        if new and moment == "before its name":
+            raise strikes.pop()
+        done = rename(self, target)
+        if new and moment == "after its name":
+            raise strikes.pop()
+        return done
+
+    def stopped_rmtree(path: Path, ignore_errors: bool = False) -> None:
+        if strikes:
+            raise strikes.pop()
+        rmtree(path, ignore_errors=ignore_errors)
+
+    monkeypatch.setattr(Path, "rename", stopped_rename)
+    if moment == "while the old one goes":
+        monkeypatch.setattr(shutil, "rmtree", stopped_rmtree)
+    with pytest.raises((KeyboardInterrupt, CanvasError)):
+        store.create(place, SMALL, head(owner=owner("t1")), overwrite=True)
+    assert store.open(place).head().owner.token == ("t0" if moment == "before its name" else "t1")
+    assert [found.name for found in tmp_path.iterdir()] == ["a.zarr"]
 
 
 def test_overwrite_puts_back_a_canvas_that_came_alive_meanwhile(
