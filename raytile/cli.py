@@ -16,7 +16,6 @@ from typer.exceptions import TyperException
 
 from raytile.cli_options import Wish, taking_options
 from raytile.errors import InvalidRequest, RaytileError, RenderCancelled
-from raytile.events import Event, RenderStarted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -119,7 +118,7 @@ def render(wish: Wish) -> None:
     if wish.png is not None:
         check_output(wish.png, api.canvas_layout(api.plan(wish.request)), wish.overwrite)
     console = _console(wish.quiet)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # like Ctrl-C, until the driver heeds both itself
     try:
         with Progress(console) as progress:
             canvas = api.render(
@@ -131,7 +130,7 @@ def render(wish: Wish) -> None:
                 device=wish.device,
                 worker_resources=wish.worker_resources,
                 overwrite=wish.overwrite,
-                listeners=(_heed_sigterm, progress),
+                listeners=(progress,),
             )
     except KeyboardInterrupt:
         raise RenderCancelled("stopped before anything was painted") from None
@@ -145,12 +144,6 @@ def render(wish: Wish) -> None:
 
         for line in summary_lines(summary, wish.png):
             console.print(line, markup=False, soft_wrap=True)
-
-
-def _heed_sigterm(event: Event) -> None:
-    """SIGTERM acts like Ctrl-C. Set again once the workers' side is up: Ray puts a handler of its own in place."""
-    if isinstance(event, RenderStarted):
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def plan(wish: Wish) -> None:

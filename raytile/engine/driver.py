@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Sequence
 
-import raytile
+from raytile import __version__
 from raytile.canvas.canvas import Canvas
 from raytile.canvas.digest import combine
 from raytile.engine.flow import Flow
@@ -58,7 +58,7 @@ class Driver:
         self._course = phases(plan)
         self._flow = Flow(plan, partition, pool)
         tiles = [partition.tiles(plan.tiling, worker) for worker in range(partition.workers)]
-        self._state = RenderState(tiles, len(self._course), ahead or pool.ahead, raytile.__version__)
+        self._state = RenderState(tiles, len(self._course), ahead or pool.ahead, __version__)
         self._cost = foretell(plan, partition)
         self._canvas: Canvas | None = None
         self._cause: BaseException | None = None
