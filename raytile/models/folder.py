@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import math
 from dataclasses import fields, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from raytile.errors import InvalidModel
-from raytile.models.parts import Folder, Json, read_folder
+from raytile.models.parts import Folder, Json, read_folder, whole
 from raytile.plan.spec import ModelSpec, Prediction, Zoom, samplers_for
 
 LINEAR_START_FACTOR = 8
@@ -17,15 +20,16 @@ LINEAR_START_FACTOR = 8
 def read_spec(path: Path, name: str | None = None) -> ModelSpec:
     """The spec of a Stable Diffusion 1.x/2.x folder or of one with a raytile.json (see `OVERRIDES`).
 
+    A `name` is a built-in model's: its spec names no path, since every installation has its own.
     Raises `InvalidModel`, one line that names the missing part and the fix."""
     folder = read_folder(path)
     unet, vae = folder.configs["unet"], folder.configs["vae"]
-    prediction = _prediction(folder.configs["scheduler"])
+    prediction = _prediction(folder.configs["scheduler"], f"{path}/scheduler/scheduler_config.json")
     linear = vae["_class_name"] == "LinearStartAutoencoder"
     spec = ModelSpec(
         name=name or path.resolve().name,
         kind="folder",
-        path=str(path.resolve()),
+        path="" if name else str(path.resolve()),
         digest=digest(folder),
         channels=unet["in_channels"],
         factor=LINEAR_START_FACTOR if linear else 2 ** (len(vae["block_out_channels"]) - 1),
@@ -45,13 +49,23 @@ def read_spec(path: Path, name: str | None = None) -> ModelSpec:
 
 
 def digest(folder: Folder) -> str:
-    """SHA-256 over the names and contents of all files that are loaded, in sorted order."""
+    """SHA-256 over the names and contents of all files that are loaded, in sorted order.
+
+    A file that has not changed since this process last read it (by size and times) is not read again."""
     total = hashlib.sha256()
     for name in folder.files():
-        with (folder.path / name).open("rb") as file:
-            content = hashlib.file_digest(file, "sha256").digest()
+        file = (folder.path / name).resolve()
+        now = file.stat()
+        content = _content(file, now.st_size, now.st_mtime_ns, now.st_ctime_ns)
         total.update(hashlib.sha256(name.encode()).digest() + content)
     return total.hexdigest()
+
+
+@lru_cache(maxsize=1024)
+def _content(file: Path, _size: int, _modified: int, _changed: int) -> bytes:
+    """SHA-256 of a file as it was at those times (in nanoseconds)."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").digest()
 
 
 OVERRIDES = frozenset(field.name for field in fields(ModelSpec)) - {
@@ -66,40 +80,71 @@ OVERRIDES = frozenset(field.name for field in fields(ModelSpec)) - {
 """What a folder's raytile.json may say, by the names of `ModelSpec`; zooms as [{"scale": 0.5, "phrase": "region"}]."""
 
 
+WHOLE: dict[str, tuple[int, int | None]] = {"window": (1, None), "network_stride": (1, None), "decode_halo": (0, None)}
+WHOLE |= {"default_steps": (1, 500), "micro_batch": (1, 256)}
+"""Whole numbers of a raytile.json and their ranges: where a request may say the same, its own."""
+
+
 def _override(spec: ModelSpec, extra: Json, path: Path) -> ModelSpec:
+    where = f"{path}/raytile.json"
     unknown = sorted(set(extra) - OVERRIDES)
     if unknown:
-        raise InvalidModel(f"{path}/raytile.json: unknown key {unknown[0]!r}; known are {', '.join(sorted(OVERRIDES))}")
+        raise InvalidModel(f"{where}: unknown key {unknown[0]!r}; known are {', '.join(sorted(OVERRIDES))}")
     values = dict(extra)
     if values.get("prediction", spec.prediction) != spec.prediction:
-        raise InvalidModel(f"{path}/raytile.json: prediction differs from the scheduler config's ({spec.prediction})")
-    try:
-        if "zooms" in values:
-            values["zooms"] = tuple(Zoom(float(zoom["scale"]), str(zoom["phrase"])) for zoom in values["zooms"])
-        if "guidance_interval" in values:
-            first, last = values["guidance_interval"]
-            values["guidance_interval"] = (float(first), float(last))
-        for name in ("window", "network_stride", "decode_halo", "default_steps", "micro_batch"):
-            if name in values:
-                values[name] = int(values[name])
-        for name in ("default_guidance", "renoise"):
-            if name in values:
-                values[name] = float(values[name])
-    except (TypeError, ValueError, KeyError):
-        raise InvalidModel(f"{path}/raytile.json: zooms, guidance_interval or a number is malformed") from None
+        raise InvalidModel(f"{where}: prediction differs from the scheduler config's ({spec.prediction})")
+    for name, (least, most) in WHOLE.items():
+        if name in values:
+            whole(values, name, where, least, most)
+    if "default_guidance" in values and not 0 <= _number(values["default_guidance"]) <= 100:
+        raise InvalidModel(f"{where}: default_guidance must be a number from 0 to 100")
+    if "renoise" in values and not 0 < _number(values["renoise"]) <= 1:
+        raise InvalidModel(f"{where}: renoise must be a share of the steps: more than 0, at most 1")
+    for name in ("default_guidance", "renoise"):
+        if name in values:
+            values[name] = float(values[name])
+    if "guidance_interval" in values:
+        values["guidance_interval"] = _interval(values["guidance_interval"], where)
+    if "zooms" in values:
+        values["zooms"] = _zooms(values["zooms"], where)
     spec = replace(spec, **values)
-    if spec.window < 1 or spec.micro_batch < 1 or spec.decode_halo < 0 or spec.default_steps < 1:
-        raise InvalidModel(f"{path}/raytile.json: window, micro_batch and default_steps must be positive")
     if spec.default_sampler not in samplers_for(spec.prediction):
         usable = ", ".join(samplers_for(spec.prediction))
-        raise InvalidModel(f"{path}/raytile.json: default_sampler must be one of {usable}")
+        raise InvalidModel(f"{where}: default_sampler must be one of {usable}")
     return spec
 
 
-def _prediction(scheduler: Json) -> Prediction:
-    if scheduler.get("_class_name", "").startswith("FlowMatch"):
+def _number(value: Any) -> float:
+    """A JSON number; anything else becomes NaN, which lies in no range."""
+    return float(value) if type(value) in (int, float) else math.nan
+
+
+def _interval(value: Any, where: str) -> tuple[float, float]:
+    if isinstance(value, list) and len(value) == 2:
+        first, last = map(_number, value)
+        if 0 <= first < last <= 1:
+            return first, last
+    raise InvalidModel(f"{where}: guidance_interval must be two rising shares in [0, 1], not {json.dumps(value)}")
+
+
+def _zooms(value: Any, where: str) -> tuple[Zoom, ...]:
+    zooms = []
+    for entry in value if isinstance(value, list) else [value]:
+        known = isinstance(entry, dict) and set(entry) == {"scale", "phrase"}
+        if not (known and 0 < _number(entry["scale"]) < math.inf and isinstance(entry["phrase"], str)):
+            raise InvalidModel(f'{where}: zooms must be like [{{"scale": 0.5, "phrase": "region"}}], scales above 0')
+        zooms.append(Zoom(float(entry["scale"]), entry["phrase"]))
+    return tuple(zooms)
+
+
+def _prediction(scheduler: Json, where: str) -> Prediction:
+    if "num_train_timesteps" in scheduler:
+        whole(scheduler, "num_train_timesteps", where)
+    kind, parent = scheduler.get("prediction_type", "epsilon"), scheduler.get("_class_name", "")
+    if not isinstance(kind, str) or not isinstance(parent, str):
+        raise InvalidModel(f"{where}: prediction_type and _class_name must be words")
+    if parent.startswith("FlowMatch"):
         return "flow"
-    kind: str = scheduler.get("prediction_type", "epsilon")
     known: dict[str, Prediction] = {
         "epsilon": "epsilon",
         "v_prediction": "v_prediction",
@@ -107,13 +152,13 @@ def _prediction(scheduler: Json) -> Prediction:
         "flow_prediction": "flow",
     }
     if kind not in known:
-        raise InvalidModel(f"scheduler config: prediction_type {kind!r} is not one of {', '.join(known)}")
+        raise InvalidModel(f"{where}: prediction_type {kind!r} is not one of {', '.join(known)}")
     return known[kind]
 
 
 def _square(size: Any, path: Path) -> int:
-    if isinstance(size, list) and len(set(size)) == 1:
+    if isinstance(size, list) and size and size.count(size[0]) == len(size):
         size = size[0]
-    if not isinstance(size, int):
-        raise InvalidModel(f"{path}/unet/config.json: sample_size must be one integer, not {size!r}")
+    if type(size) is not int or size < 1:
+        raise InvalidModel(f"{path}/unet/config.json: sample_size must be one whole number, not {json.dumps(size)}")
     return size

@@ -49,10 +49,12 @@ class LatentDiffusion:
         return [{"text": self._encode(prompt)} for prompt in prompts]
 
     def _encode(self, prompt: str) -> Tensor:
+        # a tokenizer whose config names no length says 1e30
+        length = min(self._tokenizer.model_max_length, self._text_encoder.config.max_position_embeddings)
         tokens = self._tokenizer(
             [prompt],
             padding="max_length",
-            max_length=self._tokenizer.model_max_length,
+            max_length=length,
             truncation=True,
             return_tensors="pt",
         )

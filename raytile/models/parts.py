@@ -33,6 +33,9 @@ NEEDED = {
     "AutoencoderKL": {"unet": UNET_KEYS, "vae": ("latent_channels", "block_out_channels")},
     "LinearStartAutoencoder": {"unet": UNET_KEYS, "vae": ("latent_channels", "decode_halo")},
 }
+LISTS = ("down_block_types", "block_out_channels")
+NUMBERS = {"in_channels": 1, "out_channels": 1, "cross_attention_dim": 1, "latent_channels": 1, "decode_halo": 0}
+"""The least that each may be. `sample_size` is looked at when it is used."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,7 @@ def check_safetensors(file: Path) -> None:
             header: Json = json.loads(stream.read(min(length, MAX_HEADER)))
         end = max(entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__")
         whole = file.stat().st_size == 8 + length + end
-    except (struct.error, ValueError, AttributeError, KeyError, TypeError, OverflowError, MemoryError):
+    except (struct.error, ValueError, AttributeError, LookupError, TypeError, OverflowError, MemoryError):
         whole = False
     if not whole:
         raise InvalidModel(f"{file} is cut short or no safetensors file: copy it again")
@@ -107,6 +110,15 @@ def read_json(file: Path, otherwise: str) -> Json:
     return content
 
 
+def whole(config: Json, key: str, where: str, least: int = 1, most: int | None = None) -> int:
+    """A whole number of a config, held against its range. Raises `InvalidModel`."""
+    value = config[key]
+    if type(value) is not int or value < least or (most is not None and value > most):  # True is an int, too
+        span = f"of at least {least}" if most is None else f"from {least} to {most}"
+        raise InvalidModel(f"{where}: {key} must be a whole number {span}, not {json.dumps(value)}")
+    return value
+
+
 def _check_class(path: Path, part: str, entry: Any, known: tuple[str, ...]) -> None:
     if not entry or entry == [None, None]:
         raise InvalidModel(f"{path}: part {part} is missing in model_index.json; save the whole pipeline again")
@@ -121,12 +133,17 @@ def _check_class(path: Path, part: str, entry: Any, known: tuple[str, ...]) -> N
 
 
 def _weights(folder: Path, stem: str) -> Path:
+    # First, since diffusers prefers an index's shards to the single file beside it: neither checked nor digested.
+    shards = sorted(file.name for file in folder.glob(f"{stem}*safetensors*index*.json"))
+    if shards:
+        raise InvalidModel(
+            f"{folder}: sharded weights ({shards[0]}) are not supported yet; save with a larger max_shard_size, "
+            "or delete the index if the single file is whole"
+        )
     for name in (f"{stem}.safetensors", f"{stem}.fp16.safetensors"):
         if (folder / name).exists():
             check_safetensors(folder / name)
             return folder / name
-    if (folder / f"{stem}.safetensors.index.json").exists():
-        raise InvalidModel(f"{folder}: sharded weights are not supported yet; save with a larger max_shard_size")
     pickles = [file.name for pattern in PICKLES for file in folder.glob(pattern)]
     if pickles:
         raise InvalidModel(f"{folder} has pickled weights only ({pickles[0]}): convert to safetensors")
@@ -139,12 +156,20 @@ def _check_tokenizer(folder: Path) -> None:
         raise InvalidModel(f"part tokenizer is missing: {folder} needs tokenizer.json, or vocab.json and merges.txt")
 
 
+def _check_type(config: Json, key: str, where: str) -> None:
+    if key in LISTS and not (isinstance(config[key], list) and config[key]):
+        raise InvalidModel(f"{where}: {key} must be a list with an entry a level, not {json.dumps(config[key])}")
+    if key in NUMBERS:
+        whole(config, key, where, least=NUMBERS[key])
+
+
 def _check_shapes(path: Path, configs: dict[str, Json]) -> None:
     unet, vae, text = configs["unet"], configs["vae"], configs["text_encoder"]
     for part, keys in NEEDED[vae["_class_name"]].items():
         for key in keys:
             if key not in configs[part]:
                 raise InvalidModel(f"{path}/{part}/config.json lacks {key}; save the model again with diffusers")
+            _check_type(configs[part], key, f"{path}/{part}/config.json")
     if unet.get("addition_embed_type") not in (None, "text"):
         raise InvalidModel(f"{path}: UNets with {unet['addition_embed_type']} embeddings (SDXL) are not supported yet")
     for name in UNET_MUST_BE_UNSET:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from raytile.errors import ClusterError
+from raytile.geometry.box import Box
+from raytile.plan import noise
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,7 +23,8 @@ DECODED = 6
 
 
 def probe(module: Module, rows: int | None = None) -> str:
-    """SHA-256 over what the module makes of a fixed batch: prompts encoded, one prediction, one decode.
+    """SHA-256 over what the module makes of a fixed batch: prompts encoded, one prediction, one decode; and over
+    some noise, which this host draws, not the device.
 
     `rows` is the micro-batch (the spec's by default). The batch runs in two row orders. Raises `ClusterError` where
     a row's bits depend on its slot or companions: such a device cannot keep a picture independent of the workers.
@@ -47,7 +50,19 @@ def probe(module: Module, rows: int | None = None) -> str:
     total = hashlib.sha256()
     for tensor in (*(row[name] for row in encoded for name in sorted(row)), straight, pixels):
         total.update(_bytes(tensor))
+    total.update(_host())
     return total.hexdigest()
+
+
+def _host() -> bytes:
+    """Noise as it starts a picture, and its functions in full: float32 noise hides most differences in their last bits.
+
+    numpy chooses its logarithm and cosine by the processor, and not all choices agree in every bit."""
+    cells = noise.normal(noise.key(0, 0, "probe"), Box(0, 32, 0, 32), 4)
+    unit = np.random.Generator(np.random.Philox(key=0x7261)).random(4096)
+    angle = 2.0 * np.pi * unit
+    functions = np.stack((np.log(1.0 - unit), np.cos(angle), np.sin(angle)))
+    return cells.astype("<f4").tobytes() + functions.astype("<f8").tobytes()
 
 
 def _bytes(tensor: Tensor) -> bytes:

@@ -57,7 +57,7 @@ def load(spec: ModelSpec, device: str = "cpu", dtype: str = "float32") -> Module
         return Timed(spec, device, dtype)
     from raytile.models.latent_diffusion import LatentDiffusion
 
-    folder = read_folder(TERRA if spec.name == "terra" else Path(spec.path))
+    folder = read_folder(Path(spec.path) if spec.path else TERRA)
     if digest(folder) != spec.digest:
         raise InvalidModel(
             f"{folder.path} is not the model that was planned with: copy the same folder to every machine"

@@ -18,6 +18,8 @@ from raytile.plan.windows import Windows
 FORMAT = 1
 # Fractions of 2**64 of the two-dimensional R2 sequence (Roberts 2018): 1/g and 1/g**2, g**3 = g + 1.
 R2_Y, R2_X = 0xC13FA9A902A6328F, 0x91E10DA5C79E7B1D
+MAX_TILE = 8192
+"""Pixels a side: a tile is decoded whole, and a chunk of the canvas."""
 
 
 @dataclass(frozen=True)
@@ -112,20 +114,19 @@ def make_plan(request: RenderRequest, spec: ModelSpec) -> Plan:
     usable = samplers_for(spec.prediction)
     if sampler not in usable:
         raise InvalidRequest(f"sampler: {sampler!r} does not fit model {spec.name}: choose from {', '.join(usable)}")
-    window_pixels = spec.window * spec.factor
-    tile_pixels = request.tile or 2 * window_pixels
-    if tile_pixels % window_pixels:
-        near = max(1, round(tile_pixels / window_pixels)) * window_pixels
-        raise InvalidRequest(
-            f"tile: must be a multiple of the model's window of {window_pixels} pixels, such as {near}"
-        )
-    stride = max(1, round(request.stride * spec.window / spec.network_stride)) * spec.network_stride
+    tile_pixels = _tile(request, spec)
+    shift = request.sync == "shift"  # neither stride nor weights change a pixel then
+    weights: Weights = "uniform" if shift else request.weights
+    share = 1.0 if shift else request.stride
     settled = request.model_copy(
         update={
+            "model": spec.path or spec.name,
             "steps": steps,
             "guidance": guidance,
             "guidance_interval": interval,
             "sampler": sampler,
+            "stride": share,
+            "weights": weights,
             "tile": tile_pixels,
             "micro_batch": request.micro_batch or spec.micro_batch,
         }
@@ -154,10 +155,24 @@ def make_plan(request: RenderRequest, spec: ModelSpec) -> Plan:
         guidance=guidance,
         guided=tuple(guidance > 1 and interval[0] <= i / steps < interval[1] for i in range(steps)),
         sampler=sampler,
-        stride=stride,
+        stride=max(1, round(share * spec.window / spec.network_stride)) * spec.network_stride,
         micro_batch=settled.micro_batch or spec.micro_batch,
-        weights="uniform" if request.sync == "shift" else request.weights,
+        weights=weights,
     )
+
+
+def _tile(request: RenderRequest, spec: ModelSpec) -> int:
+    """The side of a tile in pixels: whole windows, and no more of them than the longer side of the picture takes."""
+    window = spec.window * spec.factor
+    side = request.tile or 2 * window
+    if side % window:
+        near = max(1, round(side / window)) * window
+        raise InvalidRequest(f"tile: must be a multiple of the model's window of {window} pixels, such as {near}")
+    side = min(side, -(-max(request.width, request.height) // window) * window)
+    if side > MAX_TILE:
+        most = max(1, MAX_TILE // window) * window
+        raise InvalidRequest(f"tile: at most {MAX_TILE} pixels a side, such as {most} (got {side})")
+    return side
 
 
 def _level_sizes(request: RenderRequest, spec: ModelSpec, topology: Topology) -> tuple[tuple[int, int], ...]:

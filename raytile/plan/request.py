@@ -13,6 +13,8 @@ Sync = Literal["shift", "overlap"]
 Weights = Literal["uniform", "gaussian", "linear"]
 Wrap = Literal["none", "x", "y", "xy"]
 Dtype = Literal["float32", "float16", "bfloat16"]
+LEVELS = "'auto' or a whole number from 1 to 16"
+SHOWN = 60  # characters of a wrong value that a message repeats
 
 
 class RenderRequest(BaseModel):
@@ -53,4 +55,8 @@ class RenderRequest(BaseModel):
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"] if part not in ("constrained-int", "literal['auto']"))
-            raise InvalidRequest(f"{where}: {first['msg']} (got {first['input']!r})") from None
+            wanted = LEVELS if where == "levels" else first["msg"]
+            shown = repr(first["input"])
+            if len(shown) > SHOWN:
+                shown = f"{shown[:SHOWN]}..."
+            raise InvalidRequest(f"{where}: {wanted} (got {shown})") from None

@@ -23,9 +23,12 @@ class Zoom:
 class ModelSpec:
     """The shape of a model as the plan sees it. Lengths are in latent cells unless they say pixels.
 
-    `path` is where this machine finds the folder ("" for modules that need none); it is not part of the identity,
-    `digest` (SHA-256 over the folder's files, names included) is.
-    `decode_halo` is how far around a tile the decoder must look for its pixels to come out as in a whole decode;
+    `path` is where this machine finds the folder ("" for built-in models, found by `name`); it is not part of the
+    identity, `digest` (SHA-256 over the folder's files, names included) is.
+    `decode_halo` is how far around a tile the decoder looks. For a decoder of convolutions alone (terra, toy) a tile's
+    pixels then come out as in a whole decode. AutoencoderKL (Stable Diffusion) sees all of what it is given, by group
+    norms and an attention in its middle: with any halo its tiles differ slightly from a whole decode, and from each
+    other where they meet.
     `weights_bytes` the size of the weights at rest, for memory estimates.
     `guidance_interval` is the share [a, b) of the step index in which guidance applies (1.0 elsewhere)."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import socket
@@ -13,10 +14,14 @@ from typing import Any
 
 import pytest
 
+from raytile.api import plan
 from raytile.errors import InvalidModel
-from raytile.models.folder import read_spec
+from raytile.models import registry
+from raytile.models.folder import digest, read_spec
 from raytile.models.parts import read_folder
 from raytile.models.registry import available, load, resolve
+from raytile.plan.plan import Plan
+from raytile.plan.request import RenderRequest
 from raytile.plan.spec import Zoom
 from tests.models.make_tiny import tiny_stable_diffusion
 
@@ -60,6 +65,14 @@ def test_terra_spec(terra_folder: Path) -> None:
     assert (spec.default_guidance, spec.guidance_interval, spec.micro_batch) == (2.5, (0.2, 0.8), 4)
     assert spec.zooms == (Zoom(0.5, "far"), Zoom(1.0, "near"))
     assert spec.decode_halo == json.loads((terra_folder / "vae/config.json").read_text())["decode_halo"]
+    assert spec.path == "", "every installation has its own"
+
+
+def test_a_users_folder_may_be_called_terra(terra_folder: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(terra_folder, tmp_path / "terra")
+    spec = resolve(str(folder))
+    assert (spec.name, spec.path) == ("terra", str(folder))
+    assert load(spec).spec == spec
 
 
 def test_velocity_and_a_factor_of_eight(tmp_path: Path) -> None:
@@ -81,6 +94,27 @@ def test_digest_is_of_names_and_contents(sd_folder: Path, broken: Path) -> None:
     assert changed.identity() != spec.identity()
     change(broken / "scheduler/scheduler_config.json", steps_offset=0)
     assert read_spec(broken).digest != changed.digest
+
+
+def test_a_file_is_hashed_once_until_it_changes(broken: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+    hash_file = hashlib.file_digest
+
+    def note(stream: Any, kind: str) -> Any:
+        read.append(Path(stream.name).relative_to(broken).as_posix())
+        return hash_file(stream, kind)
+
+    monkeypatch.setattr(hashlib, "file_digest", note)
+    folder = read_folder(broken)
+    first = digest(folder)
+    assert sorted(read) == folder.files()
+    read.clear()
+    assert digest(folder) == first
+    assert read == []
+    config = broken / "vae/config.json"
+    change(config, scaling_factor=0.5)
+    assert digest(folder) != first
+    assert read == ["vae/config.json"]
 
 
 def test_fp16_file_names_are_accepted(broken: Path) -> None:
@@ -115,6 +149,17 @@ def pickled(folder: Path) -> None:
 
 def sharded(folder: Path) -> None:
     rename(folder / "unet", "diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.safetensors.index.json")
+
+
+def index_beside(part: str, name: str) -> Callable[[Path], object]:
+    """diffusers and transformers would load what the index names, not the file that was looked at."""
+    return lambda folder: (folder / part / name).write_text('{"weight_map": {}}')
+
+
+def no_offsets(folder: Path) -> None:
+    header = json.dumps({"weight": {"dtype": "F32", "shape": [], "data_offsets": []}}).encode()
+    file = folder / "unet/diffusion_pytorch_model.safetensors"
+    file.write_bytes(len(header).to_bytes(8, "little") + header)
 
 
 def not_json(folder: Path) -> None:
@@ -152,6 +197,21 @@ BREAKS: list[tuple[Callable[[Path], object], str]] = [
     (html_page, "cut short"),
     (pickled, r"pickled weights only \(diffusion_pytorch_model.bin\): convert to safetensors"),
     (sharded, "sharded"),
+    (index_beside("unet", "diffusion_pytorch_model.safetensors.index.json"), r"unet: sharded .*safetensors.index.json"),
+    (index_beside("vae", "diffusion_pytorch_model.safetensors.index.fp16.json"), r"vae: sharded .*index.fp16.json"),
+    (index_beside("unet", "diffusion_pytorch_model.fp16.safetensors.index.json"), r"unet: sharded .*fp16.safetensors"),
+    (index_beside("text_encoder", "model.safetensors.index.json"), "text_encoder: sharded"),
+    (no_offsets, "unet.*copy it again"),
+    (lambda folder: change(folder / "vae/config.json", block_out_channels=4), "block_out_channels must be a list"),
+    (lambda folder: change(folder / "unet/config.json", down_block_types=[]), "down_block_types must be a list"),
+    (lambda folder: change(folder / "vae/config.json", latent_channels="4"), "latent_channels must be a whole number"),
+    (lambda folder: change(folder / "unet/config.json", in_channels=[4]), "in_channels must be a whole number"),
+    (lambda folder: change(folder / "unet/config.json", sample_size=[[8], {}]), "sample_size must be one whole number"),
+    (lambda folder: change(folder / "unet/config.json", sample_size=0), "sample_size must be one whole number"),
+    (lambda folder: change(folder / "scheduler/scheduler_config.json", _class_name=5), "_class_name must be words"),
+    (lambda folder: change(folder / "scheduler/scheduler_config.json", prediction_type=[1]), "must be words"),
+    (lambda folder: change(folder / "scheduler/scheduler_config.json", num_train_timesteps="x"), "num_train_timesteps"),
+    (lambda folder: change(folder / "model_index.json", unet=["diffusers", 5]), "diffusers.5"),
     (not_json, "vae/config.json cannot be read as JSON"),
 ]
 
@@ -169,17 +229,72 @@ def test_a_broken_folder_names_its_part_and_the_fix(broken: Path, damage: Callab
     [
         ({"windw": 32}, "unknown key 'windw'"),
         ({"prediction": "epsilon"}, "prediction differs"),
-        ({"zooms": [{"phrase": "far"}]}, "malformed"),
-        ({"guidance_interval": 3}, "malformed"),
-        ({"window": "wide"}, "malformed"),
-        ({"micro_batch": 0}, "positive"),
+        ({"prediction": ["flow"]}, "prediction differs"),
+        ({"zooms": [{"phrase": "far"}]}, r'zooms must be like \[\{"scale": 0.5, "phrase": "region"\}\]'),
+        ({"zooms": [{"phrase": "far", "scale": 0}]}, "scales above 0"),
+        ({"zooms": [{"phrase": "far", "scale": float("inf")}]}, "scales above 0"),
+        ({"zooms": [{"phrase": 3, "scale": 1}]}, "zooms must be like"),
+        ({"zooms": 3}, "zooms must be like"),
+        ({"guidance_interval": 3}, "two rising shares"),
+        ({"guidance_interval": [0.5, 0.5]}, "two rising shares"),
+        ({"guidance_interval": [-0.1, 0.5]}, "two rising shares"),
+        ({"guidance_interval": [0.1, 1.5]}, "two rising shares"),
+        ({"guidance_interval": ["0", "1"]}, "two rising shares"),
+        ({"window": "wide"}, "window must be a whole number of at least 1"),
+        ({"window": 9}, "no multiple"),
+        ({"network_stride": 0}, "network_stride must be a whole number of at least 1"),
+        ({"network_stride": 3}, "no multiple"),
+        ({"decode_halo": -1}, "decode_halo must be a whole number of at least 0"),
+        ({"decode_halo": True}, "decode_halo must be"),
+        ({"micro_batch": 0}, "micro_batch must be a whole number from 1 to 256, not 0"),
+        ({"micro_batch": 2.5}, "micro_batch must be"),
+        ({"default_steps": 501}, "default_steps must be a whole number from 1 to 500"),
+        ({"default_guidance": float("nan")}, "default_guidance must be"),
+        ({"default_guidance": "7"}, "default_guidance must be"),
+        ({"renoise": 0}, "renoise must be"),
+        ({"renoise": 1.01}, "renoise must be"),
+        ({"renoise": [1]}, "renoise must be"),
         ({"default_sampler": "ddim"}, "euler, dpmpp_2m"),
+        ({"default_sampler": ["euler"]}, "euler, dpmpp_2m"),
     ],
 )
 def test_a_broken_raytile_json(broken_terra: Path, values: dict[str, Any], line: str) -> None:
     change(broken_terra / "raytile.json", **values)
-    with pytest.raises(InvalidModel, match=line):
+    with pytest.raises(InvalidModel, match=line) as raised:
         read_spec(broken_terra)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("halo", ["9", -1, None, [9]])
+def test_a_broken_halo_of_a_decoder(broken_terra: Path, halo: object) -> None:
+    change(broken_terra / "vae/config.json", decode_halo=halo)
+    with pytest.raises(InvalidModel, match="decode_halo"):
+        read_spec(broken_terra)
+
+
+def test_whole_numbers_will_do_for_shares(broken_terra: Path) -> None:
+    change(broken_terra / "raytile.json", renoise=1, guidance_interval=[0, 1], default_guidance=3)
+    spec = read_spec(broken_terra)
+    assert (spec.renoise, spec.guidance_interval, spec.default_guidance) == (1.0, (0.0, 1.0), 3.0)
+    assert json.dumps(spec.identity()["renoise"]) == "1.0"
+
+
+def test_the_plan_names_a_folder_wherever_it_is_read_from(
+    sd_folder: Path, terra_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By its absolute path in the head, and not at all in the hash; built-in models by name."""
+
+    def planned(model: str) -> Plan:
+        return plan(RenderRequest(prompt="a", model=model, width=32, height=32))
+
+    monkeypatch.chdir(sd_folder.parent)
+    near, far = planned(f"./{sd_folder.name}"), planned(str(sd_folder))
+    assert near.request.model == far.request.model == str(sd_folder)
+    assert near.hash == far.hash
+    assert planned("toy").request.model == "toy"
+    assert planned("timed:seconds=0").request.model == "timed:seconds=0"
+    monkeypatch.setattr(registry, "TERRA", terra_folder)
+    assert planned("terra").request.model == "terra"
 
 
 def test_no_such_model_lists_those_there_are() -> None:

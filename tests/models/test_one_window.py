@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +101,19 @@ def test_a_prompt_longer_than_the_encoder_takes_is_cut(sd: Module, sd_folder: Pa
     noise, prompt = unit(4, 8, 8), "the snow of the far far hill and the sea " * 3
     want = plain(sd_folder, "ddim", noise, 0, prompt=prompt, num_inference_steps=2, height=32, width=32)
     assert_close(reference(sd, prompt, noise, steps=2, guidance=7.5), want)
+
+
+def test_a_tokenizer_that_names_no_length(sd: Module, sd_folder: Path, tmp_path: Path) -> None:
+    """transformers then says 1e30 tokens; the text encoder has places for sixteen."""
+    folder = Path(shutil.copytree(sd_folder, tmp_path / "nameless"))
+    config = folder / "tokenizer/tokenizer_config.json"
+    content = json.loads(config.read_text())
+    del content["model_max_length"]
+    config.write_text(json.dumps(content))
+    prompts = ["a red cat", "the snow of the far far hill and the sea " * 3]
+    found = load(resolve(str(folder))).encode_prompts(prompts)
+    for got, want in zip(found, sd.encode_prompts(prompts), strict=True):
+        assert torch.equal(got["text"], want["text"])
 
 
 @torch.no_grad()

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -16,6 +17,7 @@ from raytile.errors import ClusterError
 from raytile.models.base import Module
 from raytile.models.probe import probe
 from raytile.models.registry import load, resolve
+from raytile.plan import noise
 
 if TYPE_CHECKING:
     from raytile.models.base import Conditioning
@@ -112,6 +114,22 @@ def test_cuda(kind: str, dtype: str, request: pytest.FixtureRequest) -> None:
     tolerance = {"float32": 1e-4, "float16": 0.02, "bfloat16": 0.1}[dtype]
     assert (got - want).abs().max() <= tolerance * want.abs().max()
     assert there.predict(x * 0, 1.0, words).isfinite().all()
+
+
+@pytest.mark.parametrize("function", ["log", "cos", "sin"])
+def test_probe_sees_the_last_bit_of_the_hosts_arithmetic(
+    function: str, toy: Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The host draws the noise, by numpy's functions: two hosts may differ in them where their devices agree."""
+    expected, exact = probe(toy), getattr(np, function)
+    monkeypatch.setattr(np, function, lambda x: np.nextafter(exact(x), 2.0))
+    assert probe(toy) != expected
+
+
+def test_probe_sees_the_noise(toy: Module, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected, exact = probe(toy), noise.normal
+    monkeypatch.setattr(noise, "normal", lambda *args: np.nextafter(exact(*args), np.float32(9)))
+    assert probe(toy) != expected
 
 
 class Leaky:

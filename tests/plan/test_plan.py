@@ -132,6 +132,8 @@ def test_offsets_are_spread_evenly_and_started_from_the_seed() -> None:
         ({"tile": 33}, "such as 32"),
         ({"levels": 9}, "room for"),
         ({"guidance_interval": (0.9, 0.1)}, "rising"),
+        ({"tile": 8224, "width": 9000}, "at most 8192 pixels a side, such as 8192 (got 8224)"),
+        ({"tile": 65536, "height": 2**20}, "at most 8192 pixels"),
     ],
 )
 def test_what_cannot_be_is_refused_in_one_line_that_names_the_fix(changes: dict[str, object], words: str) -> None:
@@ -152,6 +154,49 @@ def test_requests_are_validated_at_the_boundary(changes: dict[str, object]) -> N
         RenderRequest.parse(**{"prompt": "x", "width": 200, "height": 200, **changes})
     assert next(iter(changes)) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("levels", [0, 17, "some", 1.5, None])
+def test_a_wrong_number_of_levels_is_told_the_right_ones(levels: object) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        RenderRequest.parse(prompt="x", width=200, height=200, levels=levels)
+    assert str(caught.value) == f"levels: 'auto' or a whole number from 1 to 16 (got {levels!r})"
+
+
+def test_a_message_repeats_only_the_beginning_of_a_long_value() -> None:
+    with pytest.raises(InvalidRequest, match=r"prompt: .*10000 characters \(got 'aaa") as caught:
+        RenderRequest.parse(prompt="a" * 10_001, width=200, height=200)
+    assert str(caught.value).endswith(f"(got '{'a' * 59}...)")
+    with pytest.raises(InvalidRequest) as caught:
+        RenderRequest.parse(prompt="a" * 9000, width=200, colour="red")
+    assert str(caught.value).startswith("height: ")
+    assert len(str(caught.value)) < 120
+
+
+@given(plans(), st.integers(1, 2000))
+def test_a_tile_is_no_larger_than_the_canvas_in_whole_windows(plan: Plan, windows: int) -> None:
+    """Tiles above that change nothing, so all of them are one plan; what a decoder must hold stays bounded."""
+    request, window = plan.request, plan.spec.window * plan.spec.factor
+    asked = make_plan(request.model_copy(update={"tile": windows * window}), plan.spec)
+    side = asked.request.tile
+    assert side is not None
+    assert side % window == 0
+    assert side == min(windows * window, -(-max(request.width, request.height) // window) * window)
+    for level in asked.levels:
+        assert level.tiling.y.tile == level.tiling.x.tile == side // plan.spec.factor
+    if windows * window >= max(request.width, request.height):
+        assert asked.tiling.count == 1
+
+
+@given(plans(), plans())
+def test_what_changes_no_pixel_under_shift_changes_no_hash(one: Plan, other: Plan) -> None:
+    changes = {"stride": other.request.stride, "weights": other.request.weights, "sync": "shift"}
+    plain = make_plan(one.request.model_copy(update={"sync": "shift"}), one.spec)
+    assert make_plan(one.request.model_copy(update=changes), one.spec) == plain
+    assert (plain.request.stride, plain.request.weights, plain.weights) == (1.0, "uniform", "uniform")
+    loose = make_plan(one.request.model_copy(update={"sync": "overlap", "weights": "linear"}), one.spec)
+    tight = make_plan(one.request.model_copy(update={"sync": "overlap", "weights": "gaussian"}), one.spec)
+    assert loose.hash != tight.hash
 
 
 @given(plans())
