@@ -24,7 +24,7 @@ EXAMPLES = """**Examples**
 
 raytile render "painted earth, islands" --size 2048x1024 --wrap x --png planet.png
 
-raytile plan "painted earth" --size 65536x65536 --workers 64
+raytile plan "painted earth" --size 65536x65536
 
 raytile info planet.zarr"""
 
