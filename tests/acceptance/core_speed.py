@@ -48,7 +48,7 @@ def denoising(request: RenderRequest, workers: int) -> dict[str, Any]:
 
 
 def timed(workers: int) -> dict[str, float]:
-    """A ring of `workers` with four windows each, 0.25 s a window +-20 %: a step would take 1 s if nobody ever waited."""
+    """A ring of `workers`, four windows each, 0.25 s a window +-20 %: a step would take 1 s if nobody ever waited."""
     request = RenderRequest(
         prompt="", model="timed:seconds=0.25,jitter=0.2", width=workers * 4 * 128, height=128, tile=256, wrap="x",
         steps=STEPS, guidance=1.0, levels=1, micro_batch=1,
