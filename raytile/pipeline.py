@@ -70,7 +70,9 @@ class RaytilePipeline:
 
         The seed is `seed` (0 by default, for every prompt) or drawn from `generator`, a new one for each prompt, which
         moves the generator on. `workers` and `in_process` are `raytile.render`'s and change no pixel; any other
-        keyword is a field of `RenderRequest`, such as sampler, levels or wrap. Raises what `raytile.render` raises."""
+        keyword is a field of `RenderRequest`, such as sampler, levels or wrap. Raises what `raytile.render` raises.
+        On Ray each prompt starts and ends one of its own, which takes seconds, unless this process is connected
+        to one: call `ray.init()` first."""
         from raytile.api import render
 
         if generator is not None and seed is not None:

@@ -140,6 +140,8 @@ def _weights(folder: Path, stem: str) -> Path:
             f"{folder}: sharded weights ({shards[0]}) are not supported yet; save with a larger max_shard_size, "
             "or delete the index if the single file is whole"
         )
+    if (folder / "adapter_config.json").exists():  # transformers would load its weights as well
+        raise InvalidModel(f"{folder}: adapters are not supported yet; merge adapter_config.json's into the weights")
     for name in (f"{stem}.safetensors", f"{stem}.fp16.safetensors"):
         if (folder / name).exists():
             check_safetensors(folder / name)

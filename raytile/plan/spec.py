@@ -27,8 +27,9 @@ class ModelSpec:
     identity, `digest` (SHA-256 over the folder's files, names included) is.
     `decode_halo` is how far around a tile the decoder looks. For a decoder of convolutions alone (terra, toy) a tile's
     pixels then come out as in a whole decode. AutoencoderKL (Stable Diffusion) sees all of what it is given, by group
-    norms and an attention in its middle: with any halo its tiles differ slightly from a whole decode, and from each
-    other where they meet.
+    norms and an attention in its middle: with any halo its tiles differ from a whole decode, and step where they meet.
+    With random weights, on 64 x 64 cells in tiles of 16: by 3 % of the picture's spread and no larger steps on even
+    noise, by 27 % and steps 23 % larger on noise that grows brighter and stronger across (test_tile_decode.py).
     `weights_bytes` the size of the weights at rest, for memory estimates.
     `guidance_interval` is the share [a, b) of the step index in which guidance applies (1.0 elsewhere)."""
 

@@ -201,6 +201,7 @@ BREAKS: list[tuple[Callable[[Path], object], str]] = [
     (index_beside("vae", "diffusion_pytorch_model.safetensors.index.fp16.json"), r"vae: sharded .*index.fp16.json"),
     (index_beside("unet", "diffusion_pytorch_model.fp16.safetensors.index.json"), r"unet: sharded .*fp16.safetensors"),
     (index_beside("text_encoder", "model.safetensors.index.json"), "text_encoder: sharded"),
+    (index_beside("text_encoder", "adapter_config.json"), "text_encoder: adapters are not supported"),
     (no_offsets, "unet.*copy it again"),
     (lambda folder: change(folder / "vae/config.json", block_out_channels=4), "block_out_channels must be a list"),
     (lambda folder: change(folder / "unet/config.json", down_block_types=[]), "down_block_types must be a list"),
