@@ -77,13 +77,18 @@ def spectrum_loss(y: Tensor, x: Tensor) -> Tensor:
 
 
 def grid_loss(y: Tensor) -> Tensor:
-    """How unlike the 64 places in a patch are: mean relative deviation of their mean gradients, over both axes."""
+    """How unlike the 64 places in a patch are: mean relative deviation of their mean gradients, over both axes;
+
+    and how far the mean gradient across the patch's border is from the others'.
+    """
     total = y.new_zeros(())
     size = y.shape[-1] // PATCH
     for axis in (2, 3):
         steps = (y - y.roll(1, axis)).abs()[..., PATCH:, PATCH:]
         means = steps.reshape(-1, size - 1, PATCH, size - 1, PATCH).mean((0, 1, 3))
         total = total + (means / means.mean().clamp_min(1e-6) - 1.0).abs().mean()
+        lines = means.mean(1 - (axis - 2))
+        total = total + (lines[0] / lines[1:].mean().clamp_min(1e-6) - 1.0).abs()
     return total
 
 

@@ -33,7 +33,7 @@ class Sampling:
 
     steps: int = 20
     guidance: float = 2.5
-    interval: tuple[float, float] = (0.15, 0.75)
+    interval: tuple[float, float] = (0.0, 0.75)
     """Shares of the step index between which guidance applies."""
 
 
