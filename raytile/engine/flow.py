@@ -30,7 +30,7 @@ class Flow:
         }
         sends: set[Pair] = set()
         if kind == "step":
-            sends = set(route(plan, partition, level, step).gives)
+            sends = set(route(plan, partition, level, step).pairs)
         elif kind == "end":
             sends = set(reads_before(plan, partition, self._course[number + 1]))
         reports: list[Ref] = []

@@ -81,7 +81,7 @@ class TileGroup:
         self._expect(Phase("begin", level, first))
         before = self._receive(messages) if level else {}
         fresh: dict[int, Held] = {}
-        for tile, box in holdings(self.plan, self.partition, level).held[self.worker].items():
+        for tile, box in holdings(self.plan, self.partition, level).of(self.worker).items():
             unit = self._noise("start", level, 0, box)
             if level == 0:
                 x = start(unit, self.schedule)
@@ -98,8 +98,9 @@ class TileGroup:
         self._expect(Phase("step", level, step))
         windows = early(self.plan, self.partition, level, step, self.worker)
         if windows:
-            heard = route(self.plan, self.partition, level, step - 1).hears(self.worker)
-            self._update(level, step, self._said(level, step - 1, ()), [t for t in self._cells if t not in heard])
+            heard = route(self.plan, self.partition, level, step - 1).heard[self.worker]
+            quiet = [tile for tile in self._cells if tile >= len(heard) or not heard[tile]]
+            self._update(level, step, self._said(level, step - 1, ()), quiet)
             self._predict(level, step, windows)
         return len(windows)
 
@@ -113,11 +114,12 @@ class TileGroup:
             del self._predictions[step - 1]
         this = route(self.plan, self.partition, level, step)
         done = self._predictions.get(step, {})
-        self._predict(level, step, [window for window in this.predicts[self.worker] if window not in done])
+        self._predict(level, step, [window for window in this.predicts(self.worker) if window not in done])
         self._phase = next(self._course)
         return [
-            pack(_part(self._predictions[step][window], piece) for window, piece in this.gives[self.worker, target])
-            for target in this.targets(self.worker)
+            pack(_part(self._predictions[step][window], piece) for window, piece in this.gives(*pair))
+            for pair in this.pairs
+            if pair[0] == self.worker
         ]
 
     def end(self, level: int, *predictions: Flat) -> list[Flat]:
@@ -256,7 +258,7 @@ class TileGroup:
         if not messages:
             return said
         this = route(self.plan, self.partition, level, step)
-        mine = [this.gives[sender, self.worker] for sender in this.sources(self.worker)]
+        mine = [this.gives(*pair) for pair in this.pairs if pair[1] == self.worker]
         for message, entries in self._counted(messages, mine):
             parts = unpack(message, (piece for _, piece in entries), self.plan.spec.channels)
             for (window, _), (piece, values) in zip(entries, parts, strict=True):

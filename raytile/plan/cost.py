@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from raytile.plan.phases import Phase, early, holdings, phases, reads_before, route
+from raytile.plan.phases import early_counts, holdings, phases, reads_before, route
 from raytile.plan.plan import Plan
 from raytile.plan.route import Partition
 
@@ -51,7 +51,6 @@ class Cost:
 def foretell(plan: Plan, partition: Partition) -> Cost:
     """The cost of rendering `plan` under `partition`."""
     cell = plan.spec.channels * FLOAT32
-    everyone = range(partition.workers)
     windows = evaluations = padded = cells_seen = cells_there = messages = total = 0
     dearest, most = (0, 0), 0
     work: list[int] = []
@@ -61,20 +60,22 @@ def foretell(plan: Plan, partition: Partition) -> Cost:
         size = cell * sum(piece.box.area for pieces in reads.values() for piece in pieces)
         if phase.kind == "step":
             this = route(plan, partition, phase.level, phase.step)
-            count, size = len(this.gives), cell * this.cells
-            number, rows = sum(len(mine) for mine in this.predicts), plan.rows(phase.step)
+            count, size = len(this.pairs), cell * this.cells
+            shares, rows = this.shares(), plan.rows(phase.step)
+            number = int(shares.sum())
             windows, evaluations = windows + number, evaluations + number * rows
-            shares = [_rows_with_padding(plan, partition, phase, worker) for worker in everyone]
-            padded += sum(shares)
-            work.append(max(shares))
+            before = early_counts(plan, partition, phase.level, phase.step)
+            # Early windows fill whole batches, the rest is padded.
+            batches = -(-before * rows // plan.micro_batch) - (-(shares - before) * rows // plan.micro_batch)
+            padded += int(batches.sum()) * plan.micro_batch
+            work.append(int(batches.max()) * plan.micro_batch)
             cells_seen += number * plan.spec.window**2
             cells_there += plan.levels[phase.level].cells
-            most = max(most, *(len(mine) for mine in this.predicts))
+            most = max(most, int(shares.max()))
             dearest = max(dearest, (size, count))
         messages, total = messages + count, total + size
-    mine = tuple(len(partition.tiles(plan.tiling, worker)) for worker in everyone)
-    held = holdings(plan, partition, len(plan.levels) - 1).held
-    cells = max(sum(box.area for box in boxes.values()) for boxes in held)
+    mine = tuple(len(partition.tiles(plan.tiling, worker)) for worker in range(partition.workers))
+    cells = int(holdings(plan, partition, len(plan.levels) - 1).cells().max())
     halo = plan.spec.decode_halo
     decoded = (plan.tiling.y.tile + 2 * halo) * (plan.tiling.x.tile + 2 * halo) * plan.spec.factor**2 * 3 * FLOAT32
     return Cost(
@@ -97,11 +98,3 @@ def foretell(plan: Plan, partition: Partition) -> Cost:
             pixels=decoded,
         ),
     )
-
-
-def _rows_with_padding(plan: Plan, partition: Partition, phase: Phase, worker: int) -> int:
-    """A worker's rows at a step: the early ones fill whole batches, the rest is padded."""
-    rows, batch = plan.rows(phase.step), plan.micro_batch
-    number = len(route(plan, partition, phase.level, phase.step).predicts[worker])
-    before = len(early(plan, partition, phase.level, phase.step, worker))
-    return sum(-(-part * rows // batch) * batch for part in (before, number - before))

@@ -10,6 +10,7 @@ from math import lcm
 from typing import Literal, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from raytile.plan.plan import Plan
 from raytile.plan.route import Holdings, Partition, Reads, Route, make_holdings, make_route, reading
@@ -53,23 +54,42 @@ def route(plan: Plan, partition: Partition, level: int, step: int) -> Route:
 def early(plan: Plan, partition: Partition, level: int, step: int, worker: int) -> tuple[int, ...]:
     """The windows of `step` that `worker` can predict before others' predictions of the step before have come: those
     in tiles about which nobody else had anything to say. Whole micro-batches of them, so that a step pads once."""
+    inside = np.flatnonzero(_alone(plan, partition, level, step) == worker)
+    return tuple(inside[: len(inside) - len(inside) % _whole_batches(plan, step)].tolist())
+
+
+def early_counts(plan: Plan, partition: Partition, level: int, step: int) -> NDArray[np.int64]:
+    """How many windows `early` gives each worker."""
+    alone = _alone(plan, partition, level, step)
+    counts = np.bincount(alone[alone >= 0], minlength=partition.workers)
+    return counts - counts % _whole_batches(plan, step)
+
+
+def _whole_batches(plan: Plan, step: int) -> int:
+    """The fewest windows whose rows fill whole micro-batches."""
+    return lcm(plan.rows(step), plan.micro_batch) // plan.rows(step)
+
+
+@lru_cache(maxsize=8)
+def _alone(plan: Plan, partition: Partition, level: int, step: int) -> NDArray[np.int64]:
+    """Of each window its predictor, or -1 where that has to wait for others, or where nothing is waited for at all."""
+    now, windows = route(plan, partition, level, step), plan.windows(level, step)
+    nobody = np.full(len(windows), -1, dtype=np.int64)
     if step == plan.levels[level].first_step:
-        return ()
+        return nobody
     before = route(plan, partition, level, step - 1)
-    if not before.sources(worker):
-        return ()
-    windows = plan.windows(level, step)
-    heard = np.zeros(windows.tiling.count, dtype=bool)
-    heard[list(before.hears(worker))] = True
-    mine = np.array(route(plan, partition, level, step).predicts[worker], dtype=np.int64)
-    inside: list[int] = mine[~heard[windows.tiles[mine]].any(axis=1)].tolist()
-    whole = lcm(plan.rows(step), plan.micro_batch) // plan.rows(step)
-    return tuple(inside[: len(inside) // whole * whole])
+    heard = np.zeros((partition.workers, windows.tiling.count), dtype=bool)
+    heard[:, : before.heard.shape[1]] = before.heard
+    told: NDArray[np.bool_] = before.heard.any(axis=1)
+    waits = heard[now.predictor[:, None], windows.tiles].any(axis=1) | ~told[now.predictor]
+    return np.where(waits, nobody, now.predictor)
 
 
 @lru_cache(maxsize=16)
 def reads_before(plan: Plan, partition: Partition, phase: Phase) -> Reads:
     """Which cells of the level just ended owners send to whom before `phase`; none within a level."""
+    if partition.workers == 1:
+        return {}
     everyone = range(partition.workers)
     if phase.kind == "decode":
         tiling, halo = plan.tiling, plan.spec.decode_halo
@@ -78,6 +98,6 @@ def reads_before(plan: Plan, partition: Partition, phase: Phase) -> Reads:
     if phase.kind != "begin" or phase.level == 0:
         return {}
     coarse, fine = plan.levels[phase.level - 1].tiling, plan.levels[phase.level].tiling
-    held = holdings(plan, partition, phase.level).held
-    wants = {k: [coarse_patch(coarse, fine, box)[0] for box in held[k].values()] for k in everyone}
+    held = holdings(plan, partition, phase.level)
+    wants = {k: [coarse_patch(coarse, fine, box)[0] for box in held.of(k).values()] for k in everyone}
     return reading(partition.owners(coarse), wants)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from raytile.geometry.box import Box, disjoint
 from raytile.geometry.tiling import Patch, Piece, Tiling
-from raytile.plan.windows import Windows
+from raytile.plan.windows import Pieces, Windows
 
 Pair = tuple[int, int]  # (sender, receiver)
 Reads = Mapping[Pair, tuple[Piece, ...]]
@@ -35,12 +35,12 @@ class Partition:
         cuts = self.cuts(tiling.count)
         return tuple(sorted(tiling.compact_order[cuts[worker] : cuts[worker + 1]]))
 
-    def owners(self, tiling: Tiling) -> NDArray[np.int32]:
+    def owners(self, tiling: Tiling) -> NDArray[np.int64]:
         """The worker of each tile id."""
         return deal(tiling.compact_order, self.cuts(tiling.count))
 
 
-def reading(owners: NDArray[np.int32], wants: Mapping[int, Iterable[Patch]]) -> Reads:
+def reading(owners: NDArray[np.int64], wants: Mapping[int, Iterable[Patch]]) -> Reads:
     """What owners send so that each worker can read the patches it wants: each foreign cell once per reader.
 
     In a `Piece` of the result only tile and box count."""
@@ -62,98 +62,137 @@ def reading(owners: NDArray[np.int32], wants: Mapping[int, Iterable[Patch]]) -> 
 
 @dataclass(frozen=True)
 class Holdings:
-    """What each worker holds of a level, tile by tile: its own cores, and its halo: of a foreign tile, one box around
-    all cells that it reads at any step.
+    """What each worker holds of a level, an entry for each tile of each worker: its own cores, and its halo: of a
+    foreign tile, one box [n, (y0, y1, x0, x1)] around all cells that it reads at any step.
 
     A worker keeps its halo up to date by itself, from the same predictions as the owner and with the same bits. So a
     step takes one exchange, of predictions, where owners that update alone would need a second one, of bands."""
 
-    held: tuple[Mapping[int, Box], ...]
+    worker: NDArray[np.int64]
+    tile: NDArray[np.int64]
+    box: NDArray[np.int64]
+
+    def of(self, worker: int) -> dict[int, Box]:
+        """What `worker` holds, by tile, ascending."""
+        mine = self.worker == worker
+        return {tile: Box(*box) for tile, box in zip(self.tile[mine].tolist(), self.box[mine].tolist(), strict=True)}
+
+    def cells(self) -> NDArray[np.int64]:
+        """How many cells each worker holds."""
+        areas = (self.box[:, 1] - self.box[:, 0]) * (self.box[:, 3] - self.box[:, 2])
+        return np.bincount(self.worker, weights=areas).astype(np.int64)
 
     @cached_property
-    def holders(self) -> tuple[tuple[tuple[int, Box], ...], ...]:
-        """Of each tile, who holds which box of it."""
-        found: list[list[tuple[int, Box]]] = [[] for _ in range(1 + max(max(mine, default=0) for mine in self.held))]
-        for worker, mine in enumerate(self.held):
-            for tile, box in mine.items():
-                found[tile].append((worker, box))
-        return tuple(tuple(who) for who in found)
-
-    @cached_property
-    def table(self) -> NDArray[np.int32]:
-        """The holders' numbers, [tiles, most of any]; where a tile has fewer, one comes again."""
-        most = max(len(who) for who in self.holders)
-        return np.array([[k for k, _ in (*who, *who[:1] * (most - len(who)))] for who in self.holders], dtype=np.int32)
+    def by_tile(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Who holds each tile, [tiles, most of any] with -1 for nobody, and which box of it, empty for nobody."""
+        order = np.argsort(self.tile, kind="stable")
+        tile = self.tile[order]
+        rank = np.arange(len(tile)) - np.searchsorted(tile, tile)
+        who = np.full((tile[-1] + 1, rank.max() + 1), -1, dtype=np.int64)
+        boxes = np.zeros((*who.shape, 4), dtype=np.int64)
+        who[tile, rank], boxes[tile, rank] = self.worker[order], self.box[order]
+        return who, boxes
 
 
 def make_holdings(steps: Sequence[Windows], partition: Partition) -> Holdings:
     """What is held over `steps`, each given by its windows."""
     tiling = steps[0].tiling
     owners = partition.owners(tiling)
-    held: list[dict[int, Box]] = [{} for _ in range(partition.workers)]
+    keys, boxes = [owners * tiling.count + np.arange(tiling.count)], [_cores(tiling)]
     for windows in steps:
         predictor = deal(windows.compact_order, partition.cuts(len(windows)))
-        for window in np.flatnonzero((owners[windows.tiles] != predictor[:, None]).any(axis=1)).tolist():
-            mine = held[predictor[window]]
-            for tile, box, _, _ in windows.reads(window).pieces():
-                mine[tile] = mine[tile].around(box) if tile in mine else box
-    for tile, owner in enumerate(owners.tolist()):
-        held[owner][tile] = tiling.core(tile)
-    return Holdings(tuple(dict(sorted(mine.items())) for mine in held))
+        pieces = windows.pieces(np.flatnonzero((owners[windows.tiles] != predictor[:, None]).any(axis=1)), given=False)
+        keys.append(predictor[pieces.window] * tiling.count + pieces.tile)
+        boxes.append(pieces.box)
+    key, box = np.concatenate(keys), np.concatenate(boxes)
+    order = np.argsort(key, kind="stable")
+    key, box = key[order], box[order]
+    first = np.flatnonzero(np.diff(key, prepend=-1))
+    low, high = np.minimum.reduceat(box, first, axis=0), np.maximum.reduceat(box, first, axis=0)
+    around = np.stack((low[:, 0], high[:, 1], low[:, 2], high[:, 3]), axis=1)
+    return Holdings(key[first] // tiling.count, key[first] % tiling.count, around)
 
 
 @dataclass(frozen=True)
 class Route:
-    """One step of one level under one partition.
+    """One step of one level under one partition: every worker predicts its windows, and tells each holder of their
+    cells. Windows' shares differ by at most one between workers.
 
-    predicts[k]: the windows worker k predicts, ascending; they differ by at most one between workers.
-    gives: (predictor, holder) -> (window, piece) predictions on cells that the other holds, in window order."""
+    predictor: the worker of each window. said: what is sent, an entry for each piece of a window and each of its
+    holders but the predictor; sender, holder: of each entry. Entries are ordered by sender, holder, window, place."""
 
-    predicts: tuple[tuple[int, ...], ...]
-    gives: Mapping[Pair, tuple[tuple[int, Piece], ...]]
+    workers: int
+    predictor: NDArray[np.int64]
+    sender: NDArray[np.int64]
+    holder: NDArray[np.int64]
+    said: Pieces
 
-    def targets(self, worker: int) -> tuple[int, ...]:
-        """To whom `worker` sends predictions."""
-        return tuple(sorted(to for sender, to in self.gives if sender == worker))
+    def predicts(self, worker: int) -> tuple[int, ...]:
+        """The windows of `worker`, ascending."""
+        return tuple(np.flatnonzero(self.predictor == worker).tolist())
 
-    def sources(self, worker: int) -> tuple[int, ...]:
-        """From whom `worker` gets predictions."""
-        return tuple(sorted(sender for sender, to in self.gives if to == worker))
+    def shares(self) -> NDArray[np.int64]:
+        """How many windows each worker predicts."""
+        return np.bincount(self.predictor, minlength=self.workers)
 
-    def hears(self, worker: int) -> frozenset[int]:
-        """The tiles held by `worker` about which others have something to say."""
-        said = (pieces for (_, to), pieces in self.gives.items() if to == worker)
-        return frozenset(piece.tile for pieces in said for _, piece in pieces)
+    @cached_property
+    def pairs(self) -> tuple[Pair, ...]:
+        """Who sends to whom, ascending."""
+        keys = np.unique(self.sender * self.workers + self.holder).tolist()
+        return tuple(divmod(key, self.workers) for key in keys)
+
+    def gives(self, sender: int, holder: int) -> tuple[tuple[int, Piece], ...]:
+        """The predictions on cells of `holder` that `sender` sends, as (window, piece), in window order."""
+        mine = (self.sender == sender) & (self.holder == holder)
+        columns = (self.said.window, self.said.tile, self.said.box, self.said.at)
+        entries = zip(*(column[mine].tolist() for column in columns), strict=True)
+        return tuple((window, Piece(tile, Box(*box), *at)) for window, tile, box, at in entries)
+
+    @cached_property
+    def heard(self) -> NDArray[np.bool_]:
+        """[workers, tiles]: about which tiles a holder is told something."""
+        flags = np.zeros((self.workers, 1 + int(self.said.tile.max(initial=0))), dtype=bool)
+        flags[self.holder, self.said.tile] = True
+        return flags
 
     @cached_property
     def cells(self) -> int:
         """Cells sent by all together."""
-        return sum(piece.box.area for pieces in self.gives.values() for _, piece in pieces)
+        box = self.said.box
+        return int(((box[:, 1] - box[:, 0]) * (box[:, 3] - box[:, 2])).sum())
 
 
 def make_route(windows: Windows, partition: Partition, holdings: Holdings) -> Route:
-    """The route of one step. Only windows that touch what others hold are looked at one by one."""
-    order = windows.compact_order
-    cuts = partition.cuts(len(order))
-    predictor = deal(order, cuts)
-    gives: dict[Pair, list[tuple[int, Piece]]] = defaultdict(list)
-    for window in np.flatnonzero((holdings.table[windows.tiles] != predictor[:, None, None]).any(axis=(1, 2))).tolist():
-        by = int(predictor[window])
-        for tile, box, y, x in windows.gives(window).pieces():
-            for holder, held in holdings.holders[tile]:
-                if holder != by:
-                    common = box.intersect(held)
-                    if common.area:
-                        piece = Piece(tile, common, y + common.y0 - box.y0, x + common.x0 - box.x0)
-                        gives[by, holder].append((window, piece))
-    return Route(
-        predicts=tuple(tuple(sorted(order[cuts[k] : cuts[k + 1]])) for k in range(partition.workers)),
-        gives={pair: tuple(pieces) for pair, pieces in sorted(gives.items())},
-    )
+    """The route of one step."""
+    predictor = deal(windows.compact_order, partition.cuts(len(windows)))
+    who, held = holdings.by_tile
+    near = who[windows.tiles]
+    told = ((near >= 0) & (near != predictor[:, None, None])).any(axis=(1, 2))
+    pieces = windows.pieces(np.flatnonzero(told), given=True)
+    holder, box = who[pieces.tile], held[pieces.tile]
+    low = np.maximum(pieces.box[:, None, 0::2], box[:, :, 0::2])
+    high = np.minimum(pieces.box[:, None, 1::2], box[:, :, 1::2])
+    sender = np.broadcast_to(predictor[pieces.window][:, None], holder.shape)
+    entry, number = np.nonzero((holder >= 0) & (holder != sender) & (low < high).all(axis=2))
+    low, high = low[entry, number], high[entry, number]
+    sender, holder = sender[entry, number], holder[entry, number]
+    at = pieces.at[entry] + low - pieces.box[entry][:, 0::2]
+    window = pieces.window[entry]
+    order = np.lexsort((at[:, 1], at[:, 0], window, holder, sender))
+    both = np.stack((low[:, 0], high[:, 0], low[:, 1], high[:, 1]), axis=1)
+    said = Pieces(window[order], pieces.tile[entry][order], both[order], at[order])
+    return Route(partition.workers, predictor, sender[order], holder[order], said)
 
 
-def deal(order: Sequence[int], cuts: tuple[int, ...]) -> NDArray[np.int32]:
+def _cores(tiling: Tiling) -> NDArray[np.int64]:
+    """[tiles, (y0, y1, x0, x1)]"""
+    rows = np.array([tiling.y.core(number) for number in range(tiling.y.tiles)])
+    columns = np.array([tiling.x.core(number) for number in range(tiling.x.tiles)])
+    return np.concatenate((np.repeat(rows, len(columns), axis=0), np.tile(columns, (len(rows), 1))), axis=1)
+
+
+def deal(order: Sequence[int], cuts: tuple[int, ...]) -> NDArray[np.int64]:
     """The worker of each id, ids being dealt in `order`."""
-    dealt = np.empty(len(order), dtype=np.int32)
+    dealt = np.empty(len(order), dtype=np.int64)
     dealt[np.asarray(order, dtype=np.int64)] = np.repeat(np.arange(len(cuts) - 1), np.diff(cuts))
     return dealt

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from raytile.geometry.axis import Segment
 from raytile.geometry.tiling import Patch, Tiling
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """Many pieces of windows: `box` [n, (y0, y1, x0, x1)] of `tile`, found `at` [n, (y, x)] in `window`."""
+
+    window: NDArray[np.int64]
+    tile: NDArray[np.int64]
+    box: NDArray[np.int64]
+    at: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -46,9 +56,26 @@ class Windows:
     @cached_property
     def tiles(self) -> NDArray[np.int64]:
         """The tiles that each window reads, [windows, most of any]; where it reads fewer, one comes again."""
-        rows, columns = _tiles(self._read_rows), _tiles(self._read_columns)
+        rows, columns = _table(self._read_rows)[:, :, 0], _table(self._read_columns)[:, :, 0]
         ids = rows[:, None, :, None] * self.tiling.x.tiles + columns[None, :, None, :]
         return ids.reshape(len(self), -1)
+
+    def pieces(self, windows: NDArray[np.int64], given: bool) -> Pieces:
+        """The pieces of many windows at once: of what they give, or of what they read."""
+        rows = self._given_rows if given else self._read_rows
+        columns = self._given_columns if given else self._read_columns
+        iy, ix = np.divmod(windows, len(self.xs))
+        row, column = np.broadcast_arrays(_table(rows)[iy][:, :, None], _table(columns)[ix][:, None, :])
+        row, column = row.reshape(-1, 4), column.reshape(-1, 4)
+        window = np.repeat(windows, len(row) // max(1, len(windows)))
+        there = (row[:, 1] < row[:, 2]) & (column[:, 1] < column[:, 2])
+        window, row, column = window[there], row[there], column[there]
+        return Pieces(
+            window=window,
+            tile=row[:, 0] * self.tiling.x.tiles + column[:, 0],
+            box=np.stack((row[:, 1], row[:, 2], column[:, 1], column[:, 2]), axis=1),
+            at=np.stack((row[:, 3], column[:, 3]), axis=1),
+        )
 
     @cached_property
     def _extent(self) -> tuple[int, int]:
@@ -71,6 +98,8 @@ class Windows:
         return tuple(self.tiling.x.segments(o, self._extent[1]) for o in self.xs)
 
 
-def _tiles(stretches: tuple[tuple[Segment, ...], ...]) -> NDArray[np.int64]:
+@lru_cache(maxsize=16)
+def _table(stretches: tuple[tuple[Segment, ...], ...]) -> NDArray[np.int64]:
+    """[stretches, most segments of any, (tile, start, stop, at)]; where there are fewer, empty ones."""
     most = max(len(found) for found in stretches)
-    return np.array([[s.tile for s in (*found, *found[:1] * (most - len(found)))] for found in stretches])
+    return np.array([[*found, *((found[0].tile, 0, 0, 0),) * (most - len(found))] for found in stretches])

@@ -34,7 +34,7 @@ def widest_gap(settled: Plan, workers: int) -> int:
     gap = 0
     for phase in phases(settled):
         if phase.kind == "step":
-            shares = [len(mine) for mine in route(settled, Partition(workers), phase.level, phase.step).predicts]
+            shares = route(settled, Partition(workers), phase.level, phase.step).shares().tolist()
             gap = max(gap, max(shares) - min(shares))
     return gap
 

@@ -119,7 +119,7 @@ def hanging(request: RenderRequest, workers: int, number: int) -> set[tuple[int,
     for phase in range(number + 1, len(course)):
         before = course[phase - 1]
         if before.kind == "step":
-            pairs = set(route(settled, partition, before.level, before.step).gives)
+            pairs = set(route(settled, partition, before.level, before.step).pairs)
         else:
             pairs = set(reads_before(settled, partition, course[phase]))
         asleep = {worker for worker, at in late if at == phase - 1}

@@ -7,8 +7,8 @@ from collections import Counter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raytile.plan.cost import foretell, step_work
-from raytile.plan.phases import early, holdings, phases, reads_before, route
+from raytile.plan.cost import foretell
+from raytile.plan.phases import early, early_counts, holdings, phases, reads_before, route
 from raytile.plan.plan import Plan
 from raytile.plan.route import Partition
 from tests.plan.strategies import plans
@@ -33,27 +33,31 @@ def test_who_predicts_a_window_holds_its_cells_and_hears_all_that_is_said_of_the
     """One exchange a step is enough: every holder of a cell gets each prediction of it, once, and nothing else."""
     partition = Partition(count)
     for level in plan.levels:
-        held = holdings(plan, partition, level.index).held
+        held = [holdings(plan, partition, level.index).of(worker) for worker in range(count)]
         owners = partition.owners(level.tiling)
         for tile in range(level.tiling.count):
             assert held[owners[tile]][tile] == level.tiling.core(tile)
         for step in range(level.first_step, level.steps):
             this, windows = route(plan, partition, level.index, step), plan.windows(level.index, step)
-            assert sorted(w for mine in this.predicts for w in mine) == list(range(len(windows)))
-            assert max(map(len, this.predicts)) - min(map(len, this.predicts)) <= 1
+            predicts = [this.predicts(worker) for worker in range(count)]
+            gives = {pair: this.gives(*pair) for pair in this.pairs}
+            assert sorted(w for mine in predicts for w in mine) == list(range(len(windows)))
+            assert max(map(len, predicts)) - min(map(len, predicts)) <= 1
+            assert this.shares().tolist() == [len(mine) for mine in predicts]
+            assert this.cells == sum(p.box.area for pieces in gives.values() for _, p in pieces)
             told = [Counter[tuple[int, int, int]]() for _ in range(count)]
-            for worker, mine in enumerate(this.predicts):
+            for worker, mine in enumerate(predicts):
                 for window in mine:
                     for piece in windows.reads(window).pieces():
                         assert piece.box.intersect(held[worker][piece.tile]) == piece.box
                     for piece in windows.gives(window).pieces():
                         box = piece.box.intersect(held[worker][piece.tile])
                         told[worker].update((window, *cell) for cell in _cells(box))
-            for (sender, holder), pieces in this.gives.items():
+            for (sender, holder), pieces in gives.items():
                 assert sender != holder
                 assert [w for w, _ in pieces] == sorted(w for w, _ in pieces)
                 for window, piece in pieces:
-                    assert window in this.predicts[sender]
+                    assert window in predicts[sender]
                     assert piece.box.intersect(held[holder][piece.tile]) == piece.box
                     told[holder].update((window, *cell) for cell in _cells(piece.box))
             for worker in range(count):
@@ -77,19 +81,20 @@ def test_early_windows_hang_on_nobody_and_fill_whole_batches(plan: Plan, count: 
             windows = plan.windows(level.index, step)
             for worker in range(count):
                 first = early(plan, partition, level.index, step, worker)
+                assert len(first) == early_counts(plan, partition, level.index, step)[worker]
                 if not first:
                     continue
                 before = route(plan, partition, level.index, step - 1)
                 heard = {
                     cell
-                    for (_, holder), pieces in before.gives.items()
-                    if holder == worker
-                    for _, piece in pieces
+                    for pair in before.pairs
+                    if pair[1] == worker
+                    for _, piece in before.gives(*pair)
                     for cell in _cells(piece.box)
                 }
                 read = {c for w in first for piece in windows.reads(w).pieces() for c in _cells(piece.box)}
                 assert not read & heard
-                assert set(first) <= set(route(plan, partition, level.index, step).predicts[worker])
+                assert set(first) <= set(route(plan, partition, level.index, step).predicts(worker))
                 assert len(first) * plan.rows(step) % plan.micro_batch == 0
 
 
@@ -110,7 +115,7 @@ def test_cost_counts_what_the_plan_says(plan: Plan, count: int) -> None:
     assert cost.windows == sum(len(plan.windows(*at)) for at in steps)
     assert cost.evaluations == sum(len(plan.windows(*at)) * (2 if plan.guided[at[1]] else 1) for at in steps)
     assert cost.evaluations <= cost.evaluations_padded
-    work = step_work(plan, Partition(count))
+    work = foretell(plan, Partition(count)).work
     assert len(work) == len(steps)
     assert sum(work) <= cost.evaluations_padded <= count * sum(work)
     assert (cost.bytes == cost.messages == 0) if count == 1 else cost.bytes % (4 * plan.spec.channels) == 0
