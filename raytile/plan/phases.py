@@ -80,7 +80,7 @@ def _alone(plan: Plan, partition: Partition, level: int, step: int) -> NDArray[n
     before = route(plan, partition, level, step - 1)
     heard = np.zeros((partition.workers, windows.tiling.count), dtype=bool)
     heard[:, : before.heard.shape[1]] = before.heard
-    told: NDArray[np.bool_] = before.heard.any(axis=1)
+    told = np.asarray(before.heard.any(axis=1))
     waits = heard[now.predictor[:, None], windows.tiles].any(axis=1) | ~told[now.predictor]
     return np.where(waits, nobody, now.predictor)
 
