@@ -28,14 +28,14 @@ GAIN_RATIO = 2.0
 class AutoencoderRecipe:
     """Stage A's figures; `steps` fixes the learning-rate curve."""
 
-    steps: int = 9000
+    steps: int = 3900
     batch: int = 8
     size: int = 128
     rate: float = 1e-3
     last_rate: float = 1e-4
     warm_up: int = 200
     latent_noise: float = 0.1
-    exact_from: float = 0.8
+    exact_from: float = 0.9
     """Share of the steps after which bfloat16 arithmetic gives way to float32."""
     seed: int = 1
 

@@ -35,8 +35,8 @@ class DecoderRecipe:
     grid: float = 0.05
     judge_warm_up: int = 150
     """Steps in which the judge learns before the decoder hears it."""
-    steps: int = 6000
-    decay_from: int = 4000
+    steps: int = 2100
+    decay_from: int = 1500
     seed: int = 7
 
 

@@ -30,10 +30,10 @@ class DenoiserRecipe:
     """The denoiser's figures."""
 
     widths: tuple[int, ...] = (48, 80, 160)
-    batch: int = 32
-    rate: float = 1e-3
-    warm_up: int = 100
-    ema: float = 0.998
+    batch: int = 16
+    rate: float = 1.5e-3
+    warm_up: int = 50
+    ema: float = 0.997
     matrix_rule: bool = True
     """Muon for inner matrices; otherwise AdamW for all."""
     pooled: float = 1.0
