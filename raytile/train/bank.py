@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from raytile.errors import InvalidRequest
 from raytile.models.autoencoder import LinearStartAutoencoder
 from raytile.train.crops import Crop, Sight, draw_crop
 from raytile.train.world import World
@@ -75,7 +76,7 @@ def load_bank(folder: Path, encoder: str) -> Bank:
     """All shards that the given encoder made."""
     shards = [np.load(file) for file in sorted(folder.glob(f"{encoder}-??????.npz"))]
     if not shards:
-        raise FileNotFoundError(f"no bank of encoder {encoder} in {folder}: grow one first")
+        raise InvalidRequest(f"no bank of encoder {encoder} in {folder}: grow one first")
     sights = [Sight(**row) for part in shards for row in json.loads(str(part["sights"]))]
     latents = np.concatenate([part["latents"] for part in shards])
     return Bank(latents, np.concatenate([part["trainable"] for part in shards]), sights, encoder)

@@ -23,6 +23,7 @@ class Stage(StrEnum):
     decay = "decay"
     release = "release"
     sheet = "sheet"
+    copies = "copies"
 
 
 @app.callback()
@@ -37,9 +38,9 @@ def terra(
     state: Annotated[Path | None, typer.Option(help="folder of state; default ~/.cache/raytile/train")] = None,
     crops: Annotated[int, typer.Option(min=500, help="crops in the bank")] = 16_000,
     decay_steps: Annotated[int, typer.Option(min=1, help="steps of the final decay")] = 300,
-    out: Annotated[Path | None, typer.Option(help="folder the release or the sheets go to")] = None,
+    out: Annotated[Path | None, typer.Option(help="the model folder that is released, or looked at")] = None,
 ) -> None:
-    """Train `terra`: autoencoder, decoder, bank, denoiser, decay (a copy, rate to nothing), release, sheet.
+    """Train `terra`: autoencoder, decoder, bank, denoiser, decay (a copy, rate to nothing), release, sheet, copies.
 
     Needs the maps of `pip install raytile[train]`. Pause a stage with SIGSTOP to the number in STATE/STAGE.pid
     and continue it with SIGCONT.
@@ -63,4 +64,7 @@ def terra(
         case Stage.release:
             stages.release(folder, out or folder / "terra")
         case Stage.sheet:
-            stages.sheet(folder / "terra" if out is None else out, folder / "sheets")
+            stages.sheet(out or folder / "terra", folder / "sheets")
+        case Stage.copies:
+            matches = stages.copies(out or folder / "terra", folder, folder / "sheets" / "copies.jpg")
+            typer.echo(" ".join(f"{match.distance:.3f}" for match in sorted(matches, key=lambda match: match.distance)))

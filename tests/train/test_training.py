@@ -8,11 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from typer.testing import CliRunner
 
+from raytile.errors import InvalidRequest
 from raytile.models.autoencoder import LinearStartAutoencoder, decode_halo
 from raytile.train.autoencoder import AutoencoderRecipe, train_stage_a
 from raytile.train.bank import encoder_digest, grow_bank, load_bank
 from raytile.train.captions import ALIKE, LENGTH, ZOOM_PHRASES, build_tokenizer
+from raytile.train.cli import app
 from raytile.train.crops import Crop, draw_crop
 from raytile.train.decoder import DecoderRecipe, train_stage_b
 from raytile.train.denoiser import Denoiser, DenoiserRecipe, draw_times, new_text_encoder, start_alike, train_denoiser
@@ -112,7 +115,7 @@ def test_a_bank_grows_shard_by_shard_and_belongs_to_its_encoder(world: World, ba
     assert np.array_equal(load_bank(banked, encoder_digest(model)).latents[:4], bank.latents)
     with torch.no_grad():
         model.linear_in.weight.add_(1.0)
-    with pytest.raises(FileNotFoundError, match="grow one"):
+    with pytest.raises(InvalidRequest, match="grow one"):
         load_bank(banked, encoder_digest(model))
 
 
@@ -170,3 +173,10 @@ def test_words_of_one_meaning_start_alike() -> None:
     words = [word for group in ALIKE for word in group]
     assert len(set(words)) == len(words)
     assert set(words) <= set(tokenizer.get_vocab())
+
+
+def test_a_stage_without_the_one_before_it_says_which(tmp_path: Path) -> None:
+    for stage in ("denoiser", "decay", "release"):
+        answer = CliRunner().invoke(app, ["terra", "--stage", stage, "--state", str(tmp_path), "--minutes", "0"])
+        assert isinstance(answer.exception, InvalidRequest)
+        assert "run --stage" in str(answer.exception)
