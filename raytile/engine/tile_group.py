@@ -23,10 +23,10 @@ from raytile.plan import noise
 from raytile.plan.phases import Phase, early, holdings, phases, reads_before, route
 from raytile.plan.plan import Plan
 from raytile.plan.route import Partition
-from raytile.plan.upsample import coarse_patch
+from raytile.plan.upsample import Taps, coarse_patch
 from raytile.sampling import SAMPLERS, Memory, needs_noise, renoise, scale_input, start
 from raytile.sync.fuse import Contribution, fuse, guide, profile
-from raytile.sync.upsample import upsample
+from raytile.sync.upsample import double, upsample
 
 if TYPE_CHECKING:
     from raytile.models.base import Conditioning
@@ -62,6 +62,7 @@ class TileGroup:
         self.plan, self.module, self.partition, self.worker = plan, module, partition, worker
         self._rows = self._rows_padded = self._bytes_received = 0
         self.schedule = module.schedule(plan.sampler, plan.steps)
+        self._doubling = module.doubling()
         texts = list(dict.fromkeys([level.prompt for level in plan.levels] + [plan.request.negative]))
         self._conditioning = dict(zip(texts, module.encode_prompts(texts), strict=True))
         line = profile(plan.weights, plan.spec.window)
@@ -88,7 +89,8 @@ class TileGroup:
             else:
                 tilings = self.plan.levels[level - 1].tiling, self.plan.levels[level].tiling
                 patch, rows, columns = coarse_patch(*tilings, box)
-                x = renoise(upsample(self._gather(patch, before), rows, columns), unit, first, self.schedule)
+                clean = self._enlarge(self._gather(patch, before), rows, columns)
+                x = renoise(clean, unit, first, self.schedule)
             fresh[tile] = Held(box, x, (), first)
         self._cells = fresh
         self._phase = next(self._course)
@@ -167,6 +169,11 @@ class TileGroup:
     def _expect(self, phase: Phase) -> None:
         if phase != self._phase:
             raise RaytileError(f"worker {self.worker} is at {self._phase} and was asked for {phase}")
+
+    def _enlarge(self, patch: Tensor, rows: Taps, columns: Taps) -> Tensor:
+        return (
+            upsample(patch, rows, columns) if self._doubling is None else double(patch, rows, columns, *self._doubling)
+        )
 
     def _noise(self, purpose: str, level: int, step: int, box: Box) -> Tensor:
         key = noise.key(self.plan.request.seed, level, purpose, step)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from raytile.sampling import Schedule
 
     Conditioning = Mapping[str, Tensor]
+    Doubling = tuple[Tensor, Tensor]
 
 
 class Module(Protocol):
@@ -38,6 +39,12 @@ class Module(Protocol):
 
     def decode(self, latents: Tensor) -> Tensor:
         """Latents [channels, h, w] to pixels [3, h * factor, w * factor] in [-1, 1], unclamped."""
+        ...
+
+    def doubling(self) -> Doubling | None:
+        """How the latents of a picture twice as large follow from these: four cells, of 3 x 3 around each, by an
+        affine map (kernel [2, 2, channels, 3, 3, channels], offset [2, 2, channels]). None where interpolating latents
+        is as good as anything known."""
         ...
 
     def rows_evaluated(self) -> int:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from raytile.errors import InvalidModel
 from raytile.models.numerics import RowCounter, pin_numerics
 from raytile.models.parts import Folder
 from raytile.models.schedules import build_schedule
@@ -15,7 +16,7 @@ from raytile.plan.spec import ModelSpec
 from raytile.sampling import Schedule
 
 if TYPE_CHECKING:
-    from raytile.models.base import Conditioning
+    from raytile.models.base import Conditioning, Doubling
 
 
 class LatentDiffusion:
@@ -38,6 +39,7 @@ class LatentDiffusion:
         self._unet = self._part(UNet2DConditionModel, folder, "unet")
         self._vae = self._part(_autoencoder(folder), folder, "vae")
         self._counter = RowCounter(self._unet)
+        self._doubling = _read_doubling(folder, spec.channels)
         self._staging: dict[tuple[int, ...], Tensor] = {}
 
     def schedule(self, sampler: str, steps: int) -> Schedule:
@@ -78,6 +80,9 @@ class LatentDiffusion:
         pixels: Tensor = decoded if isinstance(decoded, Tensor) else decoded.sample
         return pixels[0].float().cpu()
 
+    def doubling(self) -> Doubling | None:
+        return self._doubling
+
     def rows_evaluated(self) -> int:
         return self._counter.rows
 
@@ -105,6 +110,23 @@ class LatentDiffusion:
             low_cpu_mem_usage=True,
         )
         return part.to(self._device).eval()
+
+
+def _read_doubling(folder: Folder, channels: int) -> Doubling | None:
+    """The tensors of the folder's doubling.safetensors. Raises `InvalidModel` where they are not of this model."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    if folder.doubling is None:
+        return None
+    try:
+        found = load_file(folder.doubling)
+    except SafetensorError as error:
+        raise InvalidModel(f"{folder.doubling} is no whole safetensors file: {error}") from None
+    shapes = {name: tuple(tensor.shape) for name, tensor in found.items()}
+    if shapes != {"kernel": (2, 2, channels, 3, 3, channels), "offset": (2, 2, channels)}:
+        raise InvalidModel(f"{folder.doubling} is not made for {channels} channels: fit it anew, or remove it")
+    return found["kernel"].float(), found["offset"].float()
 
 
 def _autoencoder(folder: Folder) -> Any:

@@ -23,6 +23,7 @@ CLASSES = {
 }
 """The parts a folder must have and the classes raytile loads them with (any scheduler's config will do)."""
 
+DOUBLING = "doubling.safetensors"
 STEMS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "model"}
 MAX_HEADER = 100_000_000
 PICKLES = ("*.bin", "*.ckpt", "*.pt", "*.pth")
@@ -52,10 +53,17 @@ class Folder:
         """Relative names, sorted, of every file that is loaded."""
         names = {"model_index.json", "scheduler/scheduler_config.json"}
         names |= {"raytile.json"} if self.extra else set()
+        names |= {DOUBLING} if self.doubling is not None else set()
         names |= {f"{part}/config.json" for part in STEMS}
         names |= {file.relative_to(self.path).as_posix() for file in self.weights.values()}
         names |= {f"tokenizer/{file.name}" for file in (self.path / "tokenizer").iterdir() if file.is_file()}
         return sorted(names)
+
+    @property
+    def doubling(self) -> Path | None:
+        """How latents double (see `Module.doubling`), where the folder knows."""
+        file = self.path / DOUBLING
+        return file if file.is_file() else None
 
 
 def read_folder(path: Path) -> Folder:
@@ -77,6 +85,8 @@ def read_folder(path: Path) -> Folder:
     configs["scheduler"] = read_json(scheduler, "part scheduler is missing")
     for part in ("unet", "vae"):
         configs[part]["_class_name"] = index[part][1]
+    if (path / DOUBLING).exists():
+        check_safetensors(path / DOUBLING)
     weights = {part: _weights(path / part, stem) for part, stem in STEMS.items()}
     _check_tokenizer(path / "tokenizer")
     _check_shapes(path, configs)

@@ -23,8 +23,8 @@ DECODED = 6
 
 
 def probe(module: Module, rows: int | None = None) -> str:
-    """SHA-256 over what the module makes of a fixed batch: prompts encoded, one prediction, one decode; and over
-    some noise, which this host draws, not the device.
+    """SHA-256 over what the module makes of a fixed batch: prompts encoded, one prediction, one decode, how
+    latents double; and over some noise, which this host draws, not the device.
 
     `rows` is the micro-batch (the spec's by default). The batch runs in two row orders. Raises `ClusterError` where
     a row's bits depend on its slot or companions: such a device cannot keep a picture independent of the workers.
@@ -48,7 +48,12 @@ def probe(module: Module, rows: int | None = None) -> str:
         )
     pixels = module.decode(x[0, :, :DECODED, :DECODED])
     total = hashlib.sha256()
-    for tensor in (*(row[name] for row in encoded for name in sorted(row)), straight, pixels):
+    for tensor in (
+        *(module.doubling() or ()),
+        *(row[name] for row in encoded for name in sorted(row)),
+        straight,
+        pixels,
+    ):
         total.update(_bytes(tensor))
     total.update(_host())
     return total.hexdigest()

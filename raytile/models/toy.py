@@ -23,7 +23,7 @@ from raytile.plan.spec import ModelSpec
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from raytile.models.base import Conditioning
+    from raytile.models.base import Conditioning, Doubling
     from raytile.sampling import Schedule
 
 CHANNELS, FACTOR, WIDTH = 4, 8, 16
@@ -140,6 +140,9 @@ class Toy:
             cells = F.conv2d(latents[None].to(self._device, self._dtype), self._decoder, padding=1)
             pixels: Tensor = F.pixel_shuffle(cells, FACTOR)[0]
         return pixels.float().cpu()
+
+    def doubling(self) -> Doubling | None:
+        return None
 
     def rows_evaluated(self) -> int:
         return self._counter.rows

@@ -11,6 +11,7 @@ from raytile.train.bank import encoder_digest, grow_bank, load_bank
 from raytile.train.captions import ZOOM_PHRASES, build_tokenizer
 from raytile.train.decoder import DecoderRecipe, train_stage_b
 from raytile.train.denoiser import Denoiser, DenoiserRecipe, train_denoiser
+from raytile.train.doubling import fit_doubling, write_doubling
 from raytile.train.nearest import Match, nearest_sheet
 from raytile.train.release import read_release, write_release
 from raytile.train.sheet import PROMPTS, Painter, make_sheet, paint, save_picture
@@ -91,7 +92,9 @@ def average_of(folder: Path) -> Denoiser:
 
 def release(folder: Path, out: Path) -> None:
     """Write the model folder."""
-    write_release(out, average_of(folder), saved_autoencoder(folder))
+    autoencoder = saved_autoencoder(folder)
+    write_release(out, average_of(folder), autoencoder)
+    write_doubling(out, *fit_doubling(load_world(folder), autoencoder))
 
 
 def sheet(model: Path, out: Path, seeds: int = 4) -> list[Path]:

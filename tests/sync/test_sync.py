@@ -14,7 +14,7 @@ from raytile.geometry.tiling import Tiling
 from raytile.plan.plan import Plan
 from raytile.plan.upsample import coarse_patch, taps
 from raytile.sync.fuse import Contribution, fuse, guide, profile
-from raytile.sync.upsample import upsample
+from raytile.sync.upsample import double, upsample
 from tests.plan.strategies import plans
 
 
@@ -86,12 +86,15 @@ def test_a_cell_is_upsampled_alike_in_any_tiling(
     coarse, fine = grid(1, data.draw(st.integers(2, 9))), grid(2, tile)
     field = torch.randn(2, coarse.y.cells, coarse.x.cells, generator=torch.Generator().manual_seed(1))
 
+    random = torch.Generator().manual_seed(2)
+    affine = (torch.randn(2, 2, 2, 3, 3, 2, generator=random), torch.randn(2, 2, 2, generator=random))
+
     def read(tiling: Tiling, small: Tiling, number: int) -> torch.Tensor:
         patch, rows, columns = coarse_patch(small, tiling, tiling.core(number))
         cells = torch.full((2, patch.height, patch.width), torch.nan)
         for _, box, top, left in patch.pieces():
             cells[:, top : top + box.height, left : left + box.width] = field[:, box.y0 : box.y1, box.x0 : box.x1]
-        return upsample(cells, rows, columns)
+        return torch.cat((upsample(cells, rows, columns), double(cells, rows, columns, *affine)))
 
     whole = read(fine_whole, coarse_whole, 0)
     for number in range(fine.count):
@@ -118,3 +121,26 @@ def test_upsampling_keeps_quadratics_and_joins_wrapped_ends() -> None:
         return upsample(values[:, [(t.origin + i) % 16 for i in range(t.length)]], t, one)
 
     assert torch.equal(around(noise.roll(3, 1)), around(noise).roll(6, 1))
+
+
+def test_doubling_follows_its_map_of_three_cells_to_two() -> None:
+    """Against plain loops; at a bounded end the end's cell stands for what is beyond."""
+    random = torch.Generator().manual_seed(0)
+    kernel, offset = torch.randn(2, 2, 3, 3, 3, 3, generator=random), torch.randn(2, 2, 3, generator=random)
+    field = torch.randn(3, 5, 4, generator=random)
+    rows = taps(Axis(5, 64, wrap=False), Axis(10, 64, wrap=False), 0, 10)
+    columns = taps(Axis(4, 64, wrap=True), Axis(8, 64, wrap=True), 0, 8)
+    result = double(
+        field[:, :, [(columns.origin + i) % 4 for i in range(columns.length)]], rows, columns, kernel, offset
+    )
+    assert result.shape == (3, 10, 8)
+    for y in range(10):
+        for x in range(8):
+            near = torch.stack(
+                [
+                    torch.stack([field[:, min(max(y // 2 + dy, 0), 4), (x // 2 + dx) % 4] for dx in (-1, 0, 1)])
+                    for dy in (-1, 0, 1)
+                ]
+            )
+            wanted = torch.einsum("odec,dec->o", kernel[y % 2, x % 2], near) + offset[y % 2, x % 2]
+            assert torch.allclose(result[:, y, x], wanted, atol=1e-4)
