@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import Any
 
 from raytile.engine.pool import Pool, Ref
@@ -33,16 +34,19 @@ class Flow:
             sends = set(route(plan, partition, level, step).pairs)
         elif kind == "end":
             sends = set(reads_before(plan, partition, self._course[number + 1]))
+        inboxes: dict[int, list[Ref]] = defaultdict(list)
+        for (_, reader), ref in sorted(self._outbox.items(), key=lambda item: item[0]):
+            inboxes[reader].append(ref)
+        targets: dict[int, list[Pair]] = defaultdict(list)
+        for pair in sorted(sends):
+            targets[pair[0]].append(pair)
         reports: list[Ref] = []
-        outbox: dict[Pair, Ref] = {}
+        self._outbox = {}
         for worker in range(partition.workers):
             if kind == "step" and early(plan, partition, level, step, worker):
                 self._pool.call(worker, "early", level, step)
-            inbox = [ref for (_, reader), ref in sorted(self._outbox.items()) if reader == worker]
-            targets = sorted(pair for pair in sends if pair[0] == worker)
-            method = "halos" if kind == "decode" else kind
-            report, *sent = self._pool.call(worker, method, *args[kind], *inbox, returns=1 + len(targets))
-            outbox.update(zip(targets, sent, strict=True))
+            method, mine = "halos" if kind == "decode" else kind, targets[worker]
+            report, *sent = self._pool.call(worker, method, *args[kind], *inboxes[worker], returns=1 + len(mine))
+            self._outbox.update(zip(mine, sent, strict=True))
             reports.append(report)
-        self._outbox = outbox
         return reports

@@ -102,7 +102,7 @@ class TileGroup:
         if windows:
             heard = route(self.plan, self.partition, level, step - 1).heard[self.worker]
             quiet = [tile for tile in self._cells if tile >= len(heard) or not heard[tile]]
-            self._update(level, step, self._said(level, step - 1, ()), quiet)
+            self._update(level, step, self._said(level, step - 1, None), quiet)
             self._predict(level, step, windows)
         return len(windows)
 
@@ -246,8 +246,8 @@ class TileGroup:
             self._rows_padded += spare
         self._rows += self.module.rows_evaluated() - before
 
-    def _said(self, level: int, step: int, messages: Sequence[Flat]) -> Said:
-        """What I and others predicted at `step`, by tile; without `messages` what I did."""
+    def _said(self, level: int, step: int, messages: Sequence[Flat] | None) -> Said:
+        """What I and others predicted at `step`, by tile; with None for `messages` what I did."""
         said: Said = defaultdict(list)
 
         def add(window: int, piece: Piece, values: Tensor) -> None:
@@ -262,7 +262,7 @@ class TileGroup:
                     y, x = whole.y + box.y0 - whole.box.y0, whole.x + box.x0 - whole.box.x0
                     piece = Piece(whole.tile, box, y, x)
                     add(window, piece, _part(prediction, piece))
-        if not messages:
+        if messages is None:
             return said
         this = route(self.plan, self.partition, level, step)
         mine = [this.gives(*pair) for pair in this.pairs if pair[1] == self.worker]
