@@ -72,15 +72,18 @@ def nearest(samples: Tensor, crops: Tensor, batch: int = 100) -> list[Match]:
 def nearest_sheet(
     model: LinearStartAutoencoder, bank: Bank, latents: Tensor, columns: int = 8
 ) -> tuple[NDArray[np.uint8], list[Match]]:
-    """Each sample beside its nearest crop (cut and turned to match), at a quarter of the size, and the matches."""
+    """Each sample beside its nearest crop (cut and turned to match), at half size, and the matches."""
     matches = nearest(cell_colours(model, latents), bank_colours(model, bank))
+    scale = float(model.config["scaling_factor"])
     pairs: list[Any] = []
     for sample, match in zip(latents, matches, strict=True):
-        z = torch.from_numpy(bank.latents[match.crop].astype(np.float32))[None]
-        z = z.transpose(2, 3) if match.transposed else z
-        top, left = (match.left, match.top) if match.transposed else (match.top, match.left)
-        both = torch.cat([sample[None, :, 8:24, 8:24], z[:, :, top : top + CORE, left : left + CORE]], 3)
-        y = model.decode(both / float(model.config["scaling_factor"])).clamp(-1, 1)
-        pairs.append(((F.avg_pool2d(y, 2)[0] + 1) * 127.5).round().byte().permute(1, 2, 0).numpy())
+        crop = torch.from_numpy(bank.latents[match.crop].astype(np.float32))
+        cut = crop[:, match.top : match.top + CORE, match.left : match.left + CORE]
+        low = (sample.shape[-1] - CORE) // 2
+        both = torch.stack([sample[:, low : low + CORE, low : low + CORE], cut])
+        mine, theirs = F.avg_pool2d(model.decode(both / scale).clamp(-1, 1), 2)
+        # A cell's channels are patterns of pixels: only pixels can be transposed.
+        pair = torch.cat([mine, theirs.transpose(1, 2) if match.transposed else theirs], 2)
+        pairs.append(((pair + 1) * 127.5).round().byte().permute(1, 2, 0).numpy())
     rows = [np.concatenate(pairs[i : i + columns], 1) for i in range(0, len(pairs) - len(pairs) % columns, columns)]
     return np.concatenate(rows, 0), matches
