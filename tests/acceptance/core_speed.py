@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,14 @@ def bare(settled: Plan) -> float:
         return time.perf_counter() - start
 
 
+def bare_pair(settled: Plan) -> float:
+    """What this machine gives two bare loops that run at once: the slower one's seconds, for as much work as one's.
+
+    Processors that share caches, clocks or execution units give less than twice one."""
+    with get_context("spawn").Pool(2) as two:
+        return max(two.map(bare, [settled, settled], chunksize=1)) / 2
+
+
 def denoising(request: RenderRequest, workers: int) -> dict[str, Any]:
     """A render on the Ray that is running; its summary, and the driver's processor seconds."""
     with tempfile.TemporaryDirectory() as folder:
@@ -66,10 +75,11 @@ def main() -> None:
     import ray
 
     settled = plan(PICTURE)
-    alone = {"bare": [], "one": [], "two": []}
+    alone: dict[str, list[float]] = {"bare": [], "bare_pair": [], "one": [], "two": []}
     ray.init(address="local", num_cpus=16, include_dashboard=False, log_to_driver=False, logging_level="error")
     for number in range(ROUNDS):
         alone["bare"].append(bare(settled))
+        alone["bare_pair"].append(bare_pair(settled))
         alone["one"].append(denoising(PICTURE, 1)["seconds"]["denoise"])
         alone["two"].append(denoising(PICTURE, 2)["seconds"]["denoise"])
         say(number, {name: round(values[-1], 2) for name, values in alone.items()})
@@ -84,6 +94,7 @@ def main() -> None:
             "seconds": {name: [round(v, 2) for v in values] for name, values in alone.items()},
             "one_worker_efficiency": round(one, 3),
             "two_workers_speedup": round(two, 3),
+            "two_bare_loops_speedup": round(best["bare"] / best["bare_pair"], 3),
             "timed_ring": {n: {k: round(v, 3) for k, v in figures.items()} for n, figures in ring.items()},
         },
     )
