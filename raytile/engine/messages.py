@@ -1,4 +1,4 @@
-"""Bands and predictions on the wire: one flat float32 array per exchange between two workers.
+"""Cells and predictions on the wire: one flat float32 array per exchange between two workers.
 
 Pieces follow each other in the order of the route, so nothing but numbers travels."""
 
