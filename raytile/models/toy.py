@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -184,6 +185,38 @@ class Timing:
         return timing
 
 
+@dataclass(frozen=True)
+class Pace:
+    """How the machine that runs `timed` differs from a good one: every sleep is `slower` times as long, and each
+    `every`-th micro-batch (0: none) takes `stutter` seconds more. No part of the request: it changes no pixel."""
+
+    slower: float = 1.0
+    every: int = 0
+    stutter: float = 0.0
+
+    @classmethod
+    def read(cls, variables: Mapping[str, str]) -> Pace:
+        """From RAYTILE_TIMED_SLOWER (2.0: half speed) and RAYTILE_TIMED_STUTTER (20:1.5: each 20th batch 1.5 s more).
+
+        Raises `InvalidModel`."""
+        slower, stutter = variables.get("RAYTILE_TIMED_SLOWER", "1"), variables.get("RAYTILE_TIMED_STUTTER", "0:0")
+        try:
+            every, _, seconds = stutter.partition(":")
+            pace = cls(float(slower), int(every), float(seconds))
+        except ValueError:
+            pace = cls(slower=-1)
+        if not (0 < pace.slower <= 1000 and pace.every >= 0 and 0 <= pace.stutter < 3600):
+            raise InvalidModel(
+                "timed: write RAYTILE_TIMED_SLOWER=2.0 (above 0, at most 1000) and RAYTILE_TIMED_STUTTER=20:1.5 "
+                f"(batches:seconds), not {slower} and {stutter}"
+            )
+        return pace
+
+    def seconds(self, seconds: float, batch: int) -> float:
+        """How long batch number `batch` (from 1) takes here, where a good machine takes `seconds`."""
+        return seconds * self.slower + (self.stutter if self.every and batch % self.every == 0 else 0.0)
+
+
 def timed_spec(name: str) -> ModelSpec:
     """The spec of `timed` or `timed:...`; the name carries the timing to the worker. Raises `InvalidModel`."""
     Timing.parse(name.partition(":")[2])
@@ -197,12 +230,14 @@ class Timed(Toy):
     def __init__(self, spec: ModelSpec, device: str, dtype: str) -> None:
         super().__init__(spec, device, dtype)
         self._timing = Timing.parse(spec.name.partition(":")[2])
-        self._rows = 0
+        self._pace = Pace.read(os.environ)
+        self._rows = self._batches = 0
 
     def predict(self, x: Tensor, timestep: float, conditioning: Sequence[Conditioning]) -> Tensor:
         content = hashlib.sha256(np.float64(timestep).tobytes() + x.numpy().tobytes()).digest()
         drawn = float(_uniform(int.from_bytes(content[:8], "little") ^ self._timing.seed, (1,))[0])
-        time.sleep(self._timing.seconds * (1 + self._timing.jitter * drawn))
+        self._batches += 1
+        time.sleep(self._pace.seconds(self._timing.seconds * (1 + self._timing.jitter * drawn), self._batches))
         self._rows += len(conditioning)
         return x * 0.5
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from raytile.errors import InvalidModel
 from raytile.models.base import Module
 from raytile.models.registry import load, resolve
-from raytile.models.toy import Timing, toy_spec
+from raytile.models.toy import Pace, Timing, toy_spec
 
 REACH = 3
 """Cells that toy's three 3x3 convolutions look to each side."""
@@ -102,3 +102,24 @@ def test_timing_defaults() -> None:
     assert Timing.parse("") == Timing()
     assert Timing.parse("seconds=0.25,seed=4") == Timing(0.25, 0.0, 4)
     assert resolve("timed:seconds=1").name == "timed:seconds=1"
+
+
+def test_a_slow_machine_sleeps_longer_and_stutters(monkeypatch: pytest.MonkeyPatch) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr(time, "sleep", slept.append)
+    monkeypatch.setenv("RAYTILE_TIMED_SLOWER", "2.0")
+    monkeypatch.setenv("RAYTILE_TIMED_STUTTER", "3:1.5")
+    module = load(resolve("timed:seconds=0.5"))
+    x, words = torch.ones(1, 4, 16, 16), module.encode_prompts(["a"])
+    assert all(torch.equal(module.predict(x, 7.0, words), x / 2) for _ in range(6))
+    assert slept == [1.0, 1.0, 2.5, 1.0, 1.0, 2.5]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("SLOWER", "0"), ("SLOWER", "nan"), ("SLOWER", "x"), ("STUTTER", "20"), ("STUTTER", "-1:2"), ("STUTTER", "2:-1")],
+)
+def test_a_wrong_pace_shows_the_right_form(name: str, value: str) -> None:
+    with pytest.raises(InvalidModel, match="write RAYTILE_TIMED_SLOWER"):
+        Pace.read({f"RAYTILE_TIMED_{name}": value})
+    assert Pace.read({}).seconds(0.5, 20) == 0.5
