@@ -188,7 +188,8 @@ class Autoscaling:
             },
             "head_node_type": "ray.head.default",
             "idle_timeout_minutes": idle_seconds / 60,
-            "auth": {}, "docker": {}, "file_mounts": {}, "initialization_commands": [], "setup_commands": [],
+            "auth": {}, "docker": {}, "file_mounts": {}, "cluster_synced_files": [],
+            "file_mounts_sync_continuously": False, "initialization_commands": [], "setup_commands": [],
             "head_setup_commands": [], "worker_setup_commands": [], "head_start_ray_commands": [],
             "worker_start_ray_commands": [],
         }  # fmt: skip
