@@ -7,18 +7,39 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from typer.exceptions import TyperException
 
-from raytile.cli_options import Wish, taking_options
-from raytile.errors import InvalidRequest, RaytileError, RenderCancelled
+from raytile.cli_options import (
+    CanvasOptions,
+    DefaultSize,
+    KeepGoing,
+    Lease,
+    OutFolder,
+    PictureOptions,
+    Pictures,
+    Png,
+    Prompt,
+    Prompts,
+    Size,
+    SnapshotEvery,
+    TellOptions,
+    WorkerOptions,
+    default_out,
+    spread,
+)
+from raytile.errors import InvalidRequest, RaytileError, RenderCancelled, first_line
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from raytile.canvas.canvas import Canvas
+    from raytile.progress import Progress
 
 EXAMPLES = """**Examples**
 
@@ -26,7 +47,10 @@ raytile render "painted earth, islands" --size 2048x1024 --wrap x --png planet.p
 
 raytile plan "painted earth" --size 65536x65536
 
-raytile info planet.zarr"""
+raytile info planet.zarr
+
+raytile resume planet.zarr --workers 2..8"""
+_EXAMPLE = '**Example:** raytile {} "painted earth, islands" --size 2048x1024 --wrap x {}'
 
 app = typer.Typer(
     help="Paint pictures of any size with many diffusion modules that listen to each other.",
@@ -37,6 +61,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 CANCELLED = 130
+LEASE = 15.0
+"""Seconds without a heartbeat after which a canvas may be taken over."""
+CanvasPlace = Annotated[
+    str, typer.Argument(metavar="CANVAS", help="A canvas: NAME.zarr, or s3://BUCKET/NAME.zarr.", show_default=False)
+]
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -106,76 +135,214 @@ def _root(
 ) -> None: ...
 
 
-def render(wish: Wish) -> None:
+@app.command(epilog=_EXAMPLE.format("render", "--png planet.png"))
+@spread
+def render(
+    prompt: Prompt,
+    size: Size,
+    picture: PictureOptions,
+    workers: WorkerOptions,
+    keep: CanvasOptions,
+    tell: TellOptions,
+) -> None:
     """Paint PROMPT onto a new canvas.
 
-    The same options give the same picture, bit for bit, on any number of workers. Ctrl-C stops the workers and keeps
-    the canvas, which then says how far it came."""
+    The same options give the same picture, bit for bit, on any number of workers, whoever comes and goes. Ctrl-C stops
+    the workers and keeps the canvas: raytile resume goes on with it."""
     from raytile import api
-    from raytile.canvas.export import check_output, export_picture
+    from raytile.canvas import store
+    from raytile.canvas.export import check_output
+    from raytile.plan.request import RenderRequest
     from raytile.progress import Progress
 
-    if wish.png is not None:
-        check_output(wish.png, api.canvas_layout(api.plan(wish.request)), wish.overwrite)
-    console = _console(wish.quiet)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # like Ctrl-C, until the driver heeds both itself
+    if keep.resume and keep.overwrite:
+        raise InvalidRequest("resume: --resume goes on with what --overwrite replaces: give one of them")
+    request = RenderRequest.parse(prompt=prompt, **picture.values(size))
+    pool = workers.pool()
+    place = keep.out or default_out(prompt, picture.seed)
+    replace = keep.overwrite
+    if keep.png is not None:
+        layout = api.canvas_layout(api.plan(request))
+        replace = replace or (keep.resume and store.exists(place))  # a retried command finds its own picture
+        check_output(keep.png, layout, replace)
+    console = _console(tell.quiet)
+    with _stoppable("stopped before anything was painted"), Progress(console) as progress:
+        canvas = api.render(
+            request,
+            place,
+            **pool,
+            device=workers.device,
+            overwrite=keep.overwrite,
+            resume=keep.resume,
+            snapshot_every=keep.snapshot_every,
+            lease=keep.lease or LEASE,
+            listeners=(progress,),
+        )
+    _show(canvas, keep.png, replace, tell, console, progress)
+
+
+@app.command(epilog="**Example:** raytile resume planet.zarr --workers 2..8 --png planet.png")
+@spread
+def resume(
+    canvas: CanvasPlace,
+    workers: WorkerOptions,
+    tell: TellOptions,
+    lease: Lease = None,
+    png: Png = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file that --png names.")] = False,
+) -> None:
+    """Go on with a canvas that was stopped, failed, or lost its driver; with any number of workers.
+
+    The picture is the same to the bit as if nothing had happened. Refused while another process renders it."""
+    from raytile import api
+    from raytile.canvas import store
+    from raytile.canvas.export import check_output
+    from raytile.progress import Progress
+
+    pool = workers.pool()
+    if png is not None:
+        check_output(png, store.open(canvas).layout, overwrite)
+    console = _console(tell.quiet)
+    with _stoppable("stopped before it went on; the canvas is as it was"), Progress(console) as progress:
+        whole = api.resume(canvas, **pool, device=workers.device, lease=lease, listeners=(progress,))
+    _show(whole, png, overwrite, tell, console, progress)
+
+
+@contextmanager
+def _stoppable(words: str) -> Iterator[None]:
+    """SIGTERM is like Ctrl-C, until the driver heeds both itself; where that is too early, the error says `words`."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        with Progress(console) as progress:
-            canvas = api.render(
-                wish.request,
-                wish.out,
-                workers=wish.workers,
-                in_process=wish.in_process,
-                address=wish.address,
-                device=wish.device,
-                worker_resources=wish.worker_resources,
-                overwrite=wish.overwrite,
-                listeners=(progress,),
-            )
+        yield
     except KeyboardInterrupt:
-        raise RenderCancelled("stopped before anything was painted") from None
-    if wish.png is not None:
-        export_picture(canvas, wish.png, overwrite=wish.overwrite)
+        raise RenderCancelled(words) from None
+
+
+def _show(canvas: Canvas, png: Path | None, replace: bool, tell: TellOptions, console: Console, seen: Progress) -> None:
+    """Export the finished picture, if that was asked for, and say what was painted."""
+    from raytile.canvas.export import export_picture
+    from raytile.report import summary_lines
+
+    if png is not None:
+        export_picture(canvas, png, overwrite=replace)
     summary = canvas.head().summary or {}
-    if wish.json:
+    if tell.json:
         print(json.dumps(summary), flush=True)
+        return
+    if not seen.started:
+        console.print("it was finished already:", markup=False)
+    for line in summary_lines(summary, png):
+        console.print(line, markup=False, soft_wrap=True)
+
+
+@app.command()
+def cancel(canvas: CanvasPlace) -> None:
+    """Ask whoever renders a canvas, on whatever machine, to stop; raytile resume goes on with it later."""
+    from raytile import api
+
+    head = api.cancel(canvas)
+    owner = f"process {head.owner.pid} on {head.owner.host}"
+    if head.state == "running":
+        print(f"{owner} was asked to stop, and does so within a step: raytile info {canvas} shows it")
     else:
-        from raytile.report import summary_lines
-
-        for line in summary_lines(summary, wish.png):
-            console.print(line, markup=False, soft_wrap=True)
+        print(f"{canvas} is {head.state}, nobody renders it any more (the last was {owner})")
 
 
-def plan(wish: Wish) -> None:
+@app.command(epilog="**Example:** raytile batch prompts.jsonl --size 2048x1024 --out worlds --pictures png")
+@spread
+def batch(
+    prompts: Prompts,
+    out: OutFolder,
+    picture: PictureOptions,
+    workers: WorkerOptions,
+    tell: TellOptions,
+    size: DefaultSize = None,
+    pictures: Pictures = None,
+    keep_going: KeepGoing = True,
+    snapshot_every: SnapshotEvery = None,
+    lease: Lease = None,
+) -> None:
+    """Paint every line of a file, one picture after the other, and keep a manifest of them.
+
+    Every line is checked before the first is painted. Give the same command again to go on where it stopped: what is
+    finished stays, what failed is tried again, what was stopped in the middle goes on there."""
+    from raytile import batch as work
+    from raytile.manifest import Book
+    from raytile.progress import Progress
+
+    pool = workers.pool()
+    orders = work.read_orders(prompts, picture.values(size), pictures)
+    book = Book(out, pictures)
+    done = {order.name: canvas for order in orders if (canvas := work.standing(out, order))}
+    todo = [order for order in orders if order.name not in done]
+    failures: list[tuple[work.Order, Exception]] = []
+    console = _console(tell.quiet)
+
+    @contextmanager
+    def watch(order: work.Order) -> Iterator[Progress]:
+        console.print(f"{order.name} (line {order.line})", markup=False, soft_wrap=True)
+        with Progress(console) as progress:
+            yield progress
+
+    how = {"device": workers.device, "snapshot_every": snapshot_every, "lease": lease or LEASE}
+    painting = work.paint(todo, out, pool, watch, book.add, **how)
+    try:
+        with _stoppable("stopped; the same command goes on"), closing(painting):
+            for name, canvas in done.items():
+                book.add(name, canvas)
+            for order, failure in painting:
+                if failure is not None:
+                    failures.append((order, failure))
+                    console.print(f"{order.name} failed: {first_line(failure)}", markup=False, soft_wrap=True)
+                    if not keep_going:
+                        break
+    finally:
+        book.save()
+    if tell.json:
+        named = {order.name: first_line(error) for order, error in failures}
+        print(json.dumps({"out": out, "pictures": len(orders), "there_before": len(done), "failed": named}), flush=True)
+    if failures:
+        raise work.failed(failures, len(orders))
+    console.print(f"{len(orders)} pictures, {len(done)} of them there before: {out}", markup=False, soft_wrap=True)
+
+
+@app.command(epilog=_EXAMPLE.format("plan", "--workers 4"))
+@spread
+def plan(
+    prompt: Prompt,
+    size: Size,
+    picture: PictureOptions,
+    workers: WorkerOptions,
+    keep: CanvasOptions,  # noqa: ARG001 (so that a render's command line works here too)
+    tell: TellOptions,
+) -> None:
     """Foretell what render would do with the same options, and run nothing.
 
-    Workers that nobody named are taken to be one per CPU core of this machine (one with --in-process)."""
+    Of a range of workers the larger number counts. Those that nobody named, and auto, are taken to be one per CPU core
+    of this machine (one with --in-process)."""
     from raytile import api
+    from raytile.engine.pool import MAX_WORKERS, Crew
     from raytile.plan.cost import foretell
+    from raytile.plan.request import RenderRequest
     from raytile.plan.route import Partition
     from raytile.report import plan_figures, plan_table
 
-    made = api.plan(wish.request)
-    workers = wish.workers or (1 if wish.in_process else os.cpu_count() or 1)
-    figures = plan_figures(made, foretell(made, Partition(workers)), workers)
-    if wish.json:
+    made = api.plan(RenderRequest.parse(prompt=prompt, **picture.values(size)))
+    most = Crew.parse(workers.workers).most
+    if most is None or (most == MAX_WORKERS and workers.workers == "auto"):
+        most = 1 if workers.in_process else os.cpu_count() or 1
+    figures = plan_figures(made, foretell(made, Partition.even(most)), most)
+    if tell.json:
         print(json.dumps(figures))
-    elif not wish.quiet:
+    elif not tell.quiet:
         from rich.console import Console
 
         Console(highlight=False).print(plan_table(figures))
 
 
-_EXAMPLE = '**Example:** raytile {} "painted earth, islands" --size 2048x1024 --wrap x {}'
-app.command("render", epilog=_EXAMPLE.format("render", "--png planet.png"))(taking_options(render))
-app.command("plan", epilog=_EXAMPLE.format("plan", "--workers 4"))(taking_options(plan))
-
-CanvasPath = Annotated[Path, typer.Argument(metavar="CANVAS", help="A canvas, NAME.zarr.", show_default=False)]
-
-
 @app.command()
 def info(
-    canvas: CanvasPath, json_: Annotated[bool, typer.Option("--json", help="As one JSON document.")] = False
+    canvas: CanvasPlace, json_: Annotated[bool, typer.Option("--json", help="As one JSON document.")] = False
 ) -> None:
     """Say what a canvas is, and how far it came."""
     from raytile.canvas import store
@@ -194,7 +361,7 @@ def info(
 
 @app.command()
 def export(
-    canvas: CanvasPath,
+    canvas: CanvasPlace,
     file: Annotated[
         Path,
         typer.Argument(

@@ -1,21 +1,20 @@
-"""The options that `raytile render` and `raytile plan` share, and the wish they add up to. Imports nothing heavy."""
+"""The options that commands share, in groups, and what they add up to. Imports nothing heavy."""
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_type_hints
 
 import typer
 
 from raytile.errors import InvalidRequest
 
-if TYPE_CHECKING:
-    from raytile.plan.request import RenderRequest
-
 PICTURE, MODEL, JOINING, WORKERS, OUTPUT = "Picture", "Model", "How windows join", "Workers", "Output"
+ANY_SIZE = "Width x height in pixels: any size."
 
 
 def _option(panel: str, name: str, help: str, **more: Any) -> Any:
@@ -23,10 +22,14 @@ def _option(panel: str, name: str, help: str, **more: Any) -> Any:
 
 
 Prompt = Annotated[str, typer.Argument(help="What to paint.", show_default=False)]
-Size = Annotated[str, _option(PICTURE, "--size", "Width x height in pixels: any size.", metavar="WxH")]
+Size = Annotated[str, _option(PICTURE, "--size", ANY_SIZE, metavar="WxH")]
 Wrap = Annotated[
     Literal["none", "x", "y", "xy"],
     _option(PICTURE, "--wrap", "Sides that meet without a seam: x joins left and right."),
+]
+DefaultSize = Annotated[
+    str | None,
+    _option(PICTURE, "--size", f"{ANY_SIZE} For lines without width and height.", metavar="WxH", show_default=False),
 ]
 Seed = Annotated[int, _option(PICTURE, "--seed", "Another number, another picture.")]
 Negative = Annotated[str, _option(PICTURE, "--negative", "What to keep away from.", show_default=False)]
@@ -65,8 +68,15 @@ MicroBatch = Annotated[
     _option(JOINING, "--micro-batch", "Network rows at once; decides the last bits.", show_default="the model's"),
 ]
 Workers = Annotated[
-    int | None,
-    _option(WORKERS, "--workers", "How many.", show_default="one per GPU of the cluster, else per CPU core", min=1),
+    str | None,
+    _option(
+        WORKERS,
+        "--workers",
+        "How many. A range such as **2..16** starts as soon as 2 are there, takes in more as they come and "
+        "goes on when some leave or are lost; **auto** is a range from 1 up to as many as have work.",
+        show_default="one per GPU of the cluster, else per CPU core",
+        metavar="N|A..B|auto",
+    ),
 ]
 InProcess = Annotated[bool, _option(WORKERS, "--in-process", "Render in this process, without Ray.")]
 Address = Annotated[
@@ -84,99 +94,173 @@ WorkerResources = Annotated[
     str | None,
     _option(WORKERS, "--worker-resources", 'What a worker asks of Ray, such as {"num_gpus": 0.5}.', metavar="JSON"),
 ]
+Lease = Annotated[float | None, typer.Option("--lease", hidden=True, envvar="RAYTILE_LEASE", min=0.5, max=3600)]
+SnapshotEvery = Annotated[
+    int | None,
+    _option(
+        OUTPUT,
+        "--snapshot-every",
+        "Steps from one snapshot to the next: as many are done again after a loss, at most. 0 takes none.",
+        show_default="from what they cost, under 2 % of the run",
+        metavar="N",
+        min=0,
+    ),
+]
 Out = Annotated[
-    Path | None,
-    _option(OUTPUT, "--out", "The canvas.", show_default="named after prompt and seed", metavar="PATH.zarr"),
+    str | None,
+    _option(
+        OUTPUT,
+        "--out",
+        "The canvas: a directory, or s3://BUCKET/NAME.zarr.",
+        show_default="named after prompt and seed",
+        metavar="NAME.zarr",
+    ),
+]
+Resume = Annotated[
+    bool,
+    _option(
+        OUTPUT,
+        "--resume",
+        "Start, go on with what stands there, or leave it as it is if it is finished: safe to repeat, as a retried "
+        "job does. Refused where another picture stands there.",
+    ),
 ]
 Overwrite = Annotated[bool, _option(OUTPUT, "--overwrite", "Replace what stands there.")]
-Png = Annotated[Path | None, _option(OUTPUT, "--png", "Export the finished picture too.", metavar="FILE.png")]
+Png = Annotated[
+    Path | None, _option(OUTPUT, "--png", "Export the finished picture too: PNG, JPEG or TIFF.", metavar="FILE.png")
+]
+Prompts = Annotated[
+    Path,
+    typer.Argument(
+        help='One picture a line, as JSON: {"prompt": "an island", "seed": 7, "name": "a"}. Any field of a request '
+        "may stand there; the options are for lines without it.",
+        metavar="PROMPTS.jsonl",
+        exists=True,
+        dir_okay=False,
+        readable=True,
+        show_default=False,
+    ),
+]
+OutFolder = Annotated[
+    str,
+    _option(
+        OUTPUT,
+        "--out",
+        "Where canvases and manifest.jsonl go: a directory, or s3://BUCKET/FOLDER.",
+        metavar="FOLDER",
+        show_default=False,
+    ),
+]
+Pictures = Annotated[
+    Literal["png", "jpg", "tif"] | None,
+    _option(
+        OUTPUT,
+        "--pictures",
+        "Export each picture too, to pictures/ with metadata.jsonl: a folder that image trainers read.",
+        show_default=False,
+    ),
+]
+KeepGoing = Annotated[
+    bool, _option(OUTPUT, "--keep-going/--stop", "What to do after a picture that failed: the others, or nothing more.")
+]
 Json = Annotated[bool, _option(OUTPUT, "--json", "The figures as one JSON document, the last line of stdout.")]
 Quiet = Annotated[bool, _option(OUTPUT, "--quiet", "Say nothing but errors.")]
 
 
 @dataclass(frozen=True)
-class Wish:
-    """What the options add up to: the request, and how and where to render it."""
+class PictureOptions:
+    """What to paint, but for the prompt and the size."""
 
-    request: RenderRequest
-    workers: int | None
-    in_process: bool
-    address: str | None
-    device: str
-    worker_resources: dict[str, Any]
-    out: Path
-    overwrite: bool
-    png: Path | None
-    json: bool
-    quiet: bool
+    wrap: Wrap = "none"
+    seed: Seed = 0
+    negative: Negative = ""
+    model: Model = "terra"
+    steps: Steps = None
+    guidance: Guidance = None
+    sampler: Sampler = None
+    sync: Sync = "shift"
+    stride: Stride = 0.5
+    tile: Tile = None
+    levels: Levels = "auto"
+    micro_batch: MicroBatch = None
+
+    def values(self, size: str | None) -> dict[str, Any]:
+        """Fields of a `RenderRequest`, not checked yet; no width and height where `size` is None."""
+        given = {field.name: getattr(self, field.name) for field in fields(self)}
+        sides = {} if size is None else dict(zip(("width", "height"), parse_size(size), strict=True))
+        return {**given, "levels": parse_levels(self.levels), **sides}
 
 
-def taking_options(run: Callable[[Wish], None]) -> Callable[..., None]:
-    """A command with all the options, named and described like `run`, which gets the wish."""
+@dataclass(frozen=True)
+class WorkerOptions:
+    """Who paints, and where; decides no pixel."""
 
-    def command(
-        prompt: Prompt,
-        size: Size,
-        wrap: Wrap = "none",
-        seed: Seed = 0,
-        negative: Negative = "",
-        model: Model = "terra",
-        steps: Steps = None,
-        guidance: Guidance = None,
-        sampler: Sampler = None,
-        sync: Sync = "shift",
-        stride: Stride = 0.5,
-        tile: Tile = None,
-        levels: Levels = "auto",
-        micro_batch: MicroBatch = None,
-        workers: Workers = None,
-        in_process: InProcess = False,
-        address: Address = None,
-        device: Device = "auto",
-        worker_resources: WorkerResources = None,
-        out: Out = None,
-        overwrite: Overwrite = False,
-        png: Png = None,
-        json: Json = False,
-        quiet: Quiet = False,
-    ) -> None:
+    workers: Workers = None
+    in_process: InProcess = False
+    address: Address = None
+    device: Device = "auto"
+    worker_resources: WorkerResources = None
+
+    def pool(self) -> dict[str, Any]:
+        """The arguments of `raytile.api.make_pool`; raises `InvalidRequest`."""
+        from raytile.engine.pool import Crew
         from raytile.engine.ray.pool import worker_options
-        from raytile.plan.request import RenderRequest
 
-        width, height = parse_size(size)
-        run(
-            Wish(
-                request=RenderRequest.parse(
-                    prompt=prompt,
-                    width=width,
-                    height=height,
-                    model=model,
-                    negative=negative,
-                    seed=seed,
-                    steps=steps,
-                    guidance=guidance,
-                    sampler=sampler,
-                    sync=sync,
-                    stride=stride,
-                    tile=tile,
-                    levels=parse_levels(levels),
-                    wrap=wrap,
-                    micro_batch=micro_batch,
-                ),
-                workers=workers,
-                in_process=in_process,
-                address=address,
-                device=device,
-                worker_resources=worker_options(worker_resources),
-                out=out or default_out(prompt, seed),
-                overwrite=overwrite,
-                png=png,
-                json=json,
-                quiet=quiet,
+        return {
+            "workers": Crew.parse(self.workers),
+            "in_process": self.in_process,
+            "address": self.address,
+            "worker_resources": worker_options(self.worker_resources),
+        }
+
+
+@dataclass(frozen=True)
+class CanvasOptions:
+    """Which canvas, and what becomes of one that stands there."""
+
+    out: Out = None
+    png: Png = None
+    overwrite: Overwrite = False
+    resume: Resume = False
+    snapshot_every: SnapshotEvery = None
+    lease: Lease = None
+
+
+@dataclass(frozen=True)
+class TellOptions:
+    """What is told of a finished picture."""
+
+    json: Json = False
+    quiet: Quiet = False
+
+
+def spread(run: Callable[..., None]) -> Callable[..., None]:
+    """A command that takes `run`'s parameters as options; for a group of options, each of its fields."""
+    hints = get_type_hints(run, include_extras=True)
+    groups = {name: kind for name, kind in hints.items() if is_dataclass(kind) and isinstance(kind, type)}
+    taken: list[inspect.Parameter] = []
+    for name, parameter in inspect.signature(run).parameters.items():
+        if name not in groups:
+            taken.append(parameter.replace(annotation=hints[name], kind=inspect.Parameter.KEYWORD_ONLY))
+            continue
+        own = get_type_hints(groups[name], include_extras=True)
+        for field in fields(groups[name]):
+            default = inspect.Parameter.empty if field.default is MISSING else field.default
+            taken.append(
+                inspect.Parameter(
+                    field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=own[field.name]
+                )
             )
-        )
+
+    def command(**given: Any) -> None:
+        made = {
+            name: kind(**{field.name: given.pop(field.name) for field in fields(kind)}) for name, kind in groups.items()
+        }
+        run(**given, **made)
 
     command.__name__, command.__doc__ = run.__name__, run.__doc__
+    command.__annotations__ = {parameter.name: parameter.annotation for parameter in taken}
+    command.__signature__ = inspect.Signature(taken)  # type: ignore[attr-defined]
     return command
 
 
@@ -197,7 +281,11 @@ def parse_levels(text: str) -> str | int:
     return int(text)
 
 
-def default_out(prompt: str, seed: int) -> Path:
+def default_out(prompt: str, seed: int) -> str:
     """A canvas in this directory, named after the prompt and the seed."""
-    words = re.sub(r"[^a-z0-9]+", "-", prompt.lower()).strip("-")[:48].rstrip("-")
-    return Path(f"{words or 'picture'}-{seed}.zarr")
+    return f"{slug(prompt) or 'picture'}-{seed}.zarr"
+
+
+def slug(prompt: str) -> str:
+    """The words of a prompt as a file's name has them: at most 48 letters, digits and dashes."""
+    return re.sub(r"[^a-z0-9]+", "-", prompt.lower()).strip("-")[:48].rstrip("-")

@@ -7,27 +7,44 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
-from raytile.events import Event, RenderFinished, RenderStarted, RenderStopped, StepDone, TileDone, WorkerReady
+from raytile.events import (
+    Event,
+    Regrouped,
+    RenderFinished,
+    RenderStarted,
+    RenderStopped,
+    RolledBack,
+    StepDone,
+    TileDone,
+    WorkerReady,
+)
+from raytile.news import news
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 EVERY = 5.0
 """Seconds between plain lines."""
+AT_ONCE = 8
+"""Pieces of news that are told one by one within that time."""
 DECODE_SHARE = 0.08
 """What decoding is taken to cost beside all the steps until the first tile tells."""
 
 
 @dataclass
 class Gauge:
-    """How far a render is and how long it still takes, from its events. `clock` gives seconds that only go forward."""
+    """How far a render is and how long it still takes, from its events. `clock` gives seconds that only go forward.
+
+    The pace is that of the present stretch: since the workers were ready, were grouped anew, or went back."""
 
     clock: Callable[[], float]
     started: RenderStarted | None = None
     ready: int = 0
     step: StepDone | None = None
-    tiles: int = 0
-    _painting_since: float = 0.0
+    tiles: set[int] = field(default_factory=set)
+    _since: float = 0.0
+    _base: float | None = None
+    """What was painted when the stretch began; None until its first step tells."""
     _decoding_since: float | None = None
 
     def take(self, event: Event) -> None:
@@ -35,39 +52,48 @@ class Gauge:
             self.started = event
         elif isinstance(event, WorkerReady):
             self.ready += 1
-            self._painting_since = self.clock()
+            if self.step is None:
+                self._since = self.clock()
         elif isinstance(event, StepDone):
+            if self._base is None:
+                self._base = self._share(event.done - 1)
             self.step = event
             if event.done == event.total:
                 self._decoding_since = self.clock()
+        elif isinstance(event, RolledBack | Regrouped):
+            self._since, self._base = self.clock(), self.painted if isinstance(event, Regrouped) else None
+            if isinstance(event, RolledBack):
+                self._decoding_since = None
         elif isinstance(event, TileDone):
-            self.tiles += 1
+            if self._decoding_since is None:
+                self._decoding_since = self.clock()
+            self.tiles.add(event.tile)
+
+    def _share(self, steps: int) -> float:
+        work = self.started.work if self.started else ()
+        return sum(work[:steps]) / sum(work) if work else 0.0
 
     @property
     def painted(self) -> float:
         """The share of all network work that is done."""
-        if self.started is None or self.step is None:
-            return 0.0
-        work = self.started.work
-        return sum(work[: self.step.done]) / sum(work)
+        return self._share(self.step.done) if self.step else 0.0
 
     @property
     def done(self) -> float:
         """The share of the whole render that is done, decoding included."""
         total = self.started.tiles if self.started else 0
-        decoded = self.tiles / total if total else 0.0
-        return self.painted * (1 - DECODE_SHARE) + decoded * DECODE_SHARE
+        painted = 1.0 if self._decoding_since is not None else self.painted
+        return painted * (1 - DECODE_SHARE) + (len(self.tiles) / total if total else 0.0) * DECODE_SHARE
 
     def seconds_to_go(self) -> float | None:
         """What the pace so far promises; None before anything shows it."""
-        if self._decoding_since is not None:
+        if self._decoding_since is not None and self.tiles:
             total = self.started.tiles if self.started else 0
-            if not self.tiles:
-                return (self._decoding_since - self._painting_since) * DECODE_SHARE
-            return (self.clock() - self._decoding_since) * (total - self.tiles) / self.tiles
-        if not self.painted:
+            return (self.clock() - self._decoding_since) * (total - len(self.tiles)) / len(self.tiles)
+        if self._base is None or self.painted <= self._base:
             return None
-        return (self.clock() - self._painting_since) * (1 / self.painted * (1 + DECODE_SHARE) - 1)
+        stretch = (self._decoding_since or self.clock()) - self._since
+        return stretch / (self.painted - self._base) * (1 + DECODE_SHARE - self.painted)
 
     def __str__(self) -> str:
         """Where the render is, in words."""
@@ -78,7 +104,7 @@ class Gauge:
                 return f"starting workers, {self.ready} of {self.started.workers} ready"
             return "painting"
         if self._decoding_since is not None:
-            return f"writing tile {self.tiles} of {self.started.tiles}"
+            return f"writing tile {len(self.tiles)} of {self.started.tiles}"
         level = f"level {self.step.level + 1} of {self.step.levels}, " if self.step.levels > 1 else ""
         return f"{level}step {self.step.step} of {self.step.steps}"
 
@@ -96,18 +122,29 @@ def spell(seconds: float) -> str:
 
 @dataclass
 class Progress:
-    """The listener: shows a `Gauge` on `console`, as a live line if it is a terminal.
+    """The listener: shows a `Gauge` on `console`, as a live line if it is a terminal, and what happens beside.
 
-    Use it as a context, so that the line goes when the render ends, however it does."""
+    Use it as a context, so that the line goes when the render ends, however it does. `wall` gives seconds since 1970,
+    for lines in a log."""
 
     console: Console
     clock: Callable[[], float] = time.monotonic
+    wall: Callable[[], float] = time.time
     _gauge: Gauge = field(init=False)
+    _nodes: dict[int, str] = field(default_factory=dict)
     _bar: Any = None
     _said: tuple[float, object] = (float("-inf"), None)
+    _news: list[float] = field(default_factory=list)
+    """When the last pieces of news were told."""
+    _untold: int = 0
 
     def __post_init__(self) -> None:
         self._gauge = Gauge(self.clock)
+
+    @property
+    def started(self) -> bool:
+        """Whether any work began."""
+        return self._gauge.started is not None
 
     def __enter__(self) -> Self:
         if self.console.is_terminal:
@@ -127,12 +164,27 @@ class Progress:
     def __call__(self, event: Event) -> None:
         gauge = self._gauge
         gauge.take(event)
+        if isinstance(event, WorkerReady):
+            self._nodes[event.worker] = event.node
+        line = news(event, self._nodes)
+        if line is not None:
+            self._tell(line)
         left = gauge.seconds_to_go()
         to_go = "" if left is None else f"{spell(left)} to go"
         if self._bar is not None:
             self._bar.update(self._bar.task_ids[0], description=str(gauge), completed=gauge.done, left=to_go)
-        elif not isinstance(event, RenderFinished | RenderStopped):
+        elif gauge.started and not isinstance(event, RenderFinished | RenderStopped):
             self._plain(f"{gauge} ({gauge.done:.0%})" + (f", {to_go}" if to_go else ""))
+
+    def _tell(self, line: str) -> None:
+        """A piece of news; when many come at once, only how many more there were."""
+        now = self.clock()
+        self._news = [at for at in self._news if now - at < EVERY]
+        if len(self._news) >= AT_ONCE:
+            self._untold += 1
+            return
+        self._news.append(now)
+        self._print(line)
 
     def _plain(self, line: str) -> None:
         """A line now and then: every few seconds, and where a level begins."""
@@ -140,4 +192,11 @@ class Progress:
         now, before = self.clock(), self._said
         if now - before[0] >= EVERY or level != before[1]:
             self._said = now, level
-            self.console.print(line, markup=False, highlight=False)
+            self._print(line)
+
+    def _print(self, line: str) -> None:
+        if self._untold:
+            line, self._untold = f"(and {self._untold} more such lines) {line}", 0
+        if self._bar is None:
+            line = f"{time.strftime('%H:%M:%S', time.localtime(self.wall()))} {line}"
+        self.console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -88,7 +88,22 @@ def summary_lines(summary: Mapping[str, Any], png: Path | None) -> Iterator[str]
     per = summary["evaluations_per_megapixel"]
     exchanged = size(summary["bytes_exchanged"])
     yield f"{summary['evaluations']:,} evaluations ({per:,.1f} per megapixel), {exchanged} exchanged"
+    if happened := _happened(summary):
+        yield happened
     yield f"pixels {summary['pixels_sha256']}"
+
+
+def _happened(summary: Mapping[str, Any]) -> str:
+    """What came and went in a run, in one line; empty where nothing did."""
+    words = {
+        "restarts": "worker{s} lost",
+        "joins": "joined",
+        "leaves": "left",
+        "moves": "tile{s} moved",
+        "steps_redone": "step{s} done again",
+    }
+    found = {name: summary.get(name) or 0 for name in words}
+    return ", ".join(f"{n} {words[name].format(s='' if n == 1 else 's')}" for name, n in found.items() if n)
 
 
 def facts_table(facts: Mapping[str, Any]) -> Table:

@@ -38,7 +38,10 @@ MAY_IMPORT: dict[str, set[str]] = {
 BESIDE = {
     "__init__": "package",
     "__main__": "cli",
+    "batch": "cli",
     "cli_options": "cli",
+    "manifest": "cli",
+    "news": "cli",
     "progress": "cli",
     "report": "cli",
     "pipeline": "api",

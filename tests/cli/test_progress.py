@@ -57,7 +57,7 @@ def test_the_gauge_rises_evenly_and_foretells_the_time_to_go() -> None:
             assert left is not None
             assert left == pytest.approx(work * (1 + DECODE_SHARE) - seen)
         if isinstance(event, TileDone):
-            assert gauge.seconds_to_go() == pytest.approx(2 * (TILES - gauge.tiles))
+            assert gauge.seconds_to_go() == pytest.approx(2 * (TILES - len(gauge.tiles)))
     assert gauge.done == pytest.approx(1)
 
 
