@@ -3,30 +3,112 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+import socket
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
+from raytile import __version__
 from raytile.engine.pool import Setup
+from raytile.engine.ray.verdict import Unfit
+from raytile.errors import Abandoned, InvalidModel, WorkerLost
 from raytile.events import WorkerReady
+
+if TYPE_CHECKING:
+    from raytile.engine.worker import Worker
+    from raytile.plan.plan import Plan
+
+CONTROL = "control"
+"""The concurrency group whose calls are served while another call runs."""
 
 
 class WorkerActor:
     """Placed first, loaded second, so that a missing place and a bad model are told apart."""
 
-    def placed(self) -> str:
-        """The node I am on."""
-        return os.uname().nodename
+    def __init__(self) -> None:
+        self._number = -1
+        self._worker: Worker | None = None
+        self._key: tuple[str, str, str] | None = None
+        self._task = ""
+        self._unwanted: set[str] = set()
+
+    def placed(self) -> dict[str, Any]:
+        """Where I am: the fields of a `Place`, as plain values, which every version of raytile understands."""
+        import ray
+
+        return {
+            "node": ray.get_runtime_context().get_node_id(),
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "log": os.path.realpath("/proc/self/fd/2"),
+            "version": __version__,
+        }
 
     def load(self, number: int, setup: Setup) -> WorkerReady:
+        """Become worker `number` of a render. A module that is the same as in the render before stays loaded."""
         import torch
 
+        from raytile.canvas.shared import check_proof
         from raytile.engine.worker import Worker, pick_device
 
-        if pick_device(setup.device) == "cpu":
+        self._number = number
+        host = socket.gethostname()
+        check_proof(setup.canvas, setup.token, host)
+        device = pick_device(setup.device)
+        if device == "cpu":
             # One thread a worker: two collapse when both cores are busy.
             torch.set_num_threads(1)
-        self._worker = Worker(number, setup)
-        return self._worker.ready()
+        key = (setup.plan.spec.digest, device, setup.plan.request.dtype)
+        module = self._worker.module if self._worker and self._key == key else None
+        self._worker = None  # what it held is free before more is loaded
+        if module is None:
+            check_model(setup.plan, host)
+        worker = Worker(number, setup, module, self._stopped)
+        self._worker, self._key = worker, key
+        return worker.ready()
 
     def call(self, method: str, *args: Any) -> Any:
         """One method of the worker; refs among `args` have been resolved by Ray."""
-        return getattr(self._worker, method)(*args)
+        import ray
+
+        self._task = ray.get_runtime_context().get_task_id() or ""
+        try:
+            if self._stopped():
+                raise Abandoned("called off before it began")
+            return getattr(self._worker, method)(*args)
+        except WorkerLost as error:
+            raise Unfit(self._number, str(error)) from error
+        finally:
+            self._unwanted.discard(self._task)
+
+    def call_off(self, tasks: Sequence[str]) -> None:
+        """These calls, by task id, are not wanted any more. Runs beside `call`, in a thread of its own."""
+        self._unwanted.update(tasks)
+
+    def _stopped(self) -> bool:
+        return self._task in self._unwanted
+
+
+def check_model(plan: Plan, host: str) -> None:
+    """Raise `InvalidModel`, naming this host, unless it has the model that was planned with."""
+    from raytile.models import registry
+
+    try:
+        found = registry.resolve(plan.request.model).digest
+    except InvalidModel as error:
+        raise InvalidModel(f"on {host}: {error}") from None
+    if found != plan.spec.digest:
+        raise InvalidModel(
+            f"model {plan.request.model!r} on {host} is not the one that was planned with: "
+            "copy the same folder to every node"
+        )
+
+
+def ring(actors: Sequence[Any], tasks: Sequence[Sequence[str]]) -> None:
+    """A task that calls off `tasks[k]` on `actors[k]`.
+
+    A process sends its calls on one actor in order, and holds back those that wait for messages with all behind them,
+    in any concurrency group: only another process gets through to a worker at once."""
+    import ray
+
+    sent = [actor.call_off.remote(list(mine)) for actor, mine in zip(actors, tasks, strict=True)]
+    ray.wait(sent, num_returns=len(sent), timeout=10)

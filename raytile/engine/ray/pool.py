@@ -3,131 +3,171 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import os
-import socket
-from collections.abc import Mapping, Sequence
-from math import ceil
+import logging
+import time
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from raytile.engine.pool import Outcome, Ref, Setup
+from raytile import __version__
+from raytile.engine.pool import Crew, Outcome, Ref, Setup
+from raytile.engine.ray import session
+from raytile.engine.ray.draining import Draining
+from raytile.engine.ray.session import worker_options as worker_options
+from raytile.engine.ray.verdict import Place, judge
 from raytile.errors import ClusterError, InvalidRequest, first_line
 
-PLACEMENT_DEADLINE = 60.0
-ALLOWED = ("num_cpus", "num_gpus", "resources", "memory", "label_selector", "accelerator_type")
-
-
-def worker_options(text: str | None) -> dict[str, Any]:
-    """The resources of a worker from the user's JSON, such as {"num_gpus": 0.5}; `InvalidRequest` if it is not."""
-    if text is None:
-        return {}
-    try:
-        options = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise InvalidRequest(f"worker resources: not JSON ({error}): try '{{\"num_gpus\": 1}}'") from None
-    if not isinstance(options, dict):
-        raise InvalidRequest("worker resources: must be a JSON object, such as '{\"num_gpus\": 1}'")
-    unknown = sorted(set(options) - set(ALLOWED))
-    if unknown:
-        raise InvalidRequest(f"worker resources: {unknown[0]!r} is none of {', '.join(ALLOWED)}")
-    return options
+log = logging.getLogger(__name__)
+FIXED_DEADLINE = 60.0
+GROWING_DEADLINE = 300.0
+"""How long a node may take to come, where a crew may grow."""
+PATIENCE = 5.0
+"""After so many seconds without a place the user is told what is waited for."""
+NO_DEADLINE = 3600.0
+"""Seconds for a worker to leave a node that is taken away at no set time."""
 
 
 class RayPool:
-    """`workers` actors (default: one per GPU of the cluster, or per CPU) on the Ray at `address`.
+    """Actors for `crew` (by default one per GPU of the cluster, or per CPU) on the Ray at `address`.
 
     Uses the Ray this process is connected to, if any; else `address` or RAY_ADDRESS; else starts one here.
     `close` undoes what `connect` did. `options` override what an actor asks for: one GPU where the cluster has any,
-    else one CPU."""
+    else one CPU. `deadline`: seconds until the crew's least have to have a place. Actors without a place are the demand
+    by which a cluster grows; it ends with them, whatever ends this process."""
 
     ahead = 4
 
     def __init__(
         self,
-        workers: int | None = None,
+        crew: Crew | None = None,
         address: str | None = None,
         options: Mapping[str, Any] | None = None,
-        deadline: float = PLACEMENT_DEADLINE,
+        deadline: float | None = None,
     ) -> None:
-        self.workers = workers or 0
+        self.least = self.most = 0
+        self._crew = crew or Crew()
         self._address = address
         self._options = dict(options or {})
         self._deadline = deadline
-        self._actors: list[Any] = []
-        self._connected_here = False
+        self._kind: Any = None
+        self._actors: dict[int, Any] = {}
+        self._numbers: dict[str, int] = {}
+        self._placing: dict[int, Any] = {}
+        self._places: dict[int, Place] = {}
+        self._gone: set[int] = set()
+        self._draining = Draining(time.monotonic)
+        self._joined = False
 
-    def connect(self) -> None:
-        # What fails is told by `wait`; Ray would print it once more, with a traceback, when refs are dropped.
-        os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")
+    def connect(self, useful: int) -> None:
+        kind = self._actor_kind()
+        how = session.join(self._address, self._crew, self._options)
+        self._joined = how is not None
         import ray
 
-        address = self._address or os.environ.get("RAY_ADDRESS") or None
-        kind = self._actor_kind(ray)
-        if not ray.is_initialized():
-            self._init(ray, None if address == "local" else address)
-        elif self._address not in (None, "auto", "local", ray.get_runtime_context().gcs_address):
-            raise ClusterError(f"this process is connected to another Ray than {self._address}: ray.shutdown() first")
         total = ray.cluster_resources()
         gpus, cpus = int(total.get("GPU", 0)), int(total.get("CPU", 0))
         if not {"num_cpus", "num_gpus"} & set(self._options):
             self._options["num_gpus" if gpus else "num_cpus"] = 1
-            kind = self._actor_kind(ray)
-        self.workers = self.workers or max(1, gpus or cpus)
-        self._place(ray, kind)
+            kind = self._actor_kind()
+        self._kind = kind
+        least, most = self._crew.least, self._crew.most
+        if least is None or most is None:
+            least = most = min(max(1, gpus or cpus), useful)
+        elif least < most:
+            least, most = min(least, useful), min(most, useful)
+            if how == "started":  # a Ray of our own never grows
+                most = max(least, min(most, session.fits(total, self._options)))
+        self.least, self.most = least, most
+        self.hire(most)
+        self._place()
 
-    def _actor_kind(self, ray: Any) -> Any:
-        from raytile.engine.ray.actor import WorkerActor
+    def _actor_kind(self) -> Any:
+        import ray
+
+        from raytile.engine.ray.actor import CONTROL, WorkerActor
 
         # A restarted actor would have lost its tiles: none restarts, no call is tried again behind our back.
         options = {"max_restarts": 0, "max_task_retries": 0, "num_cpus": 0, **self._options}
         try:
-            return ray.remote(WorkerActor).options(**options)
+            return ray.remote(concurrency_groups={CONTROL: 1})(WorkerActor).options(**options)
         except (TypeError, ValueError) as error:
             raise InvalidRequest(f"worker resources: {error}") from None
 
-    def _init(self, ray: Any, address: str | None) -> None:
-        if address is not None:
-            _knock(address)
-        quiet = {"logging_level": "error", "log_to_driver": False}
+    def _place(self) -> None:
+        """Wait until the least have a place; `ClusterError` if they find none in time."""
+        import ray
+
+        begin = time.monotonic()
+        deadline = self._deadline or (FIXED_DEADLINE if self.least == self.most else GROWING_DEADLINE)
+        for until in sorted({min(PATIENCE, deadline), deadline}):
+            while (missing := self.least - len(self._settle(strict=True))) > 0:
+                left = begin + until - time.monotonic()
+                if left <= 0:
+                    break
+                ray.wait(list(self._placing.values()), num_returns=missing, timeout=left)
+            if missing <= 0:
+                return
+            if until < deadline:
+                log.warning("waiting for a place for %d workers, each of which asks for %s", missing, self._options)
+        free = {name: n for name, n in ray.available_resources().items() if not name.startswith(("node:", "obj"))}
+        raise ClusterError(
+            f"{missing} of {self.least} workers found no place in {deadline:.0f} s: each asks for "
+            f"{self._options}, free is {free}: ask for fewer --workers or other --worker-resources"
+        )
+
+    def _settle(self, strict: bool = False) -> Mapping[int, Place]:
+        """Take note of who has found a place; with `strict`, `ClusterError` if one came up wrong."""
+        import ray
+
+        if self._placing:
+            refs = list(self._placing.values())
+            ready = set(ray.wait(refs, num_returns=len(refs), timeout=0)[0])
+            for number, ref in list(self._placing.items()):
+                if ref not in ready:
+                    continue
+                del self._placing[number]
+                wrong = self._check(number, ref)
+                if wrong and strict:
+                    raise ClusterError(wrong)
+                if wrong:
+                    log.warning("%s", wrong)
+                    self._end(number)
+        return self._places
+
+    def _check(self, number: int, ref: Any) -> str | None:
+        """Note the place of a worker that has come up, or return what is wrong with it."""
+        import ray
+
         try:
-            if address is not None:
-                ray.init(address=address, **quiet)
-            else:
-                ray.init(address="local", include_dashboard=False, **self._slots(), **quiet)
-            self._connected_here = True
-        except Exception as error:
-            where = f"no Ray answers at {address}" if address else "Ray does not start on this machine"
-            raise ClusterError(f"{where} ({first_line(error)}): check --address, or use --in-process") from None
-
-    def _slots(self) -> dict[str, Any]:
-        """What a Ray of our own offers: room for every worker, and no less than this machine has."""
-        count, asked = max(1, self.workers), self._options
-        slots: dict[str, Any] = {"num_cpus": max(os.cpu_count() or 1, ceil(count * asked.get("num_cpus", 1)))}
-        if "num_gpus" in asked:
-            slots["num_gpus"] = ceil(count * asked["num_gpus"])
-        if "resources" in asked:
-            slots["resources"] = {name: count * each for name, each in asked["resources"].items()}
-        return slots
-
-    def _place(self, ray: Any, kind: Any) -> None:
-        self._actors = [kind.remote() for _ in range(self.workers)]
-        placed = [actor.placed.remote() for actor in self._actors]
-        _, missing = ray.wait(placed, num_returns=len(placed), timeout=self._deadline)
-        if missing:
-            free = {name: n for name, n in ray.available_resources().items() if not name.startswith(("node:", "obj"))}
-            raise ClusterError(
-                f"{len(missing)} of {self.workers} workers found no place in {self._deadline:.0f} s: each asks for "
-                f"{self._options}, free is {free}: ask for fewer --workers or other --worker-resources"
+            place = Place(**ray.get(ref))
+        except (ray.exceptions.RayError, TypeError) as error:
+            cause = getattr(error, "cause", None) or error
+            return f"a worker did not come up ({first_line(cause)}): is raytile {__version__} installed on every node?"
+        if place.version != __version__:
+            return (
+                f"raytile is {place.version} on {place.host} (node {place.node}) and {__version__} here: "
+                "install one version on every node"
             )
-        try:
-            ray.get(placed)
-        except ray.exceptions.RayError as error:
-            raise ClusterError(
-                f"a worker did not come up ({first_line(_cause(error))}): is raytile installed on every node?"
-            ) from None
+        self._places[number] = place
+        return None
 
-    def start(self, setup: Setup) -> list[Ref]:
-        return [actor.load.remote(number, setup) for number, actor in enumerate(self._actors)]
+    def workers(self) -> tuple[int, ...]:
+        return tuple(number for number in self._actors if number not in self._gone)
+
+    def placed(self) -> tuple[int, ...]:
+        places = self._settle()
+        return tuple(number for number in self.workers() if number in places)
+
+    def hire(self, count: int) -> tuple[int, ...]:
+        first = len(self._actors)
+        for number in range(first, first + count):
+            self._actors[number] = actor = self._kind.remote()
+            self._placing[number] = ref = actor.placed.remote()
+            self._numbers[ref.task_id().actor_id().hex()] = number
+        return tuple(range(first, first + count))
+
+    def load(self, worker: int, setup: Setup) -> Ref:
+        ref: Ref = self._actors[worker].load.remote(worker, setup)
+        return ref
 
     def call(self, worker: int, method: str, *args: Any, returns: int = 1) -> tuple[Ref, ...]:
         made = self._actors[worker].call.options(num_returns=returns).remote(method, *args)
@@ -136,43 +176,81 @@ class RayPool:
     def wait(self, refs: Sequence[Ref], timeout: float) -> list[Outcome]:
         import ray
 
+        if not refs:
+            return []
         first, _ = ray.wait(list(refs), num_returns=1, timeout=timeout)
         if not first:
             return []
         ready, _ = ray.wait(list(refs), num_returns=len(refs), timeout=0)
-        outcomes: list[Outcome] = []
-        for ref in ready:
-            try:
-                outcomes.append(Outcome(ref, ray.get(ref)))
-            except ray.exceptions.RayError as error:
-                lost = isinstance(error, ray.exceptions.RayActorError)
-                outcomes.append(Outcome(ref, error=_cause(error), lost=lost))
-        return outcomes
+        return [self._outcome(ref) for ref in ready]
+
+    def _outcome(self, ref: Any) -> Outcome:
+        import ray
+
+        try:
+            return Outcome(ref, ray.get(ref))
+        except ray.exceptions.RayError as error:
+            self._settle()
+            verdict = judge(error, self._called(ref), self._numbers, self._places)
+        if verdict.lost is not None:
+            self._end(verdict.lost, kill=verdict.kill)
+        return Outcome(ref, error=verdict.error, lost=verdict.lost)
+
+    def _called(self, ref: Any) -> int:
+        """The worker whose call a ref is of: its task's id names the actor."""
+        return self._numbers[ref.task_id().actor_id().hex()]
+
+    def cancel(self, refs: Collection[Ref]) -> None:
+        # Not by `ray.cancel`: a call that still waits for a message leaves a gap in the order of its actor's calls,
+        # and the calls behind the gap wait for it half a minute and fail (seen with Ray 2.60).
+        import ray
+
+        from raytile.engine.ray.actor import ring
+
+        tasks: dict[int, list[str]] = {}
+        for ref in refs:
+            assert isinstance(ref, ray.ObjectRef)
+            worker = self._called(ref)
+            if worker not in self._gone:
+                tasks.setdefault(worker, []).append(ref.task_id().hex())
+        if tasks:
+            ray.remote(num_cpus=0)(ring).remote([self._actors[worker] for worker in tasks], list(tasks.values()))
+
+    def leaving(self) -> Mapping[int, float]:
+        deadlines = self._draining.deadlines()
+        if not deadlines:
+            return {}
+        nodes = {number: self._places[number].node for number in self.placed()}
+        now = time.time()
+        return {
+            number: min(max(0.0, deadlines[node] - now), NO_DEADLINE)
+            for number, node in nodes.items()
+            if node in deadlines
+        }
+
+    def release(self, worker: int) -> None:
+        self._end(worker)
+
+    def _end(self, worker: int, kill: bool = True) -> None:
+        """A worker is part of this pool no more; later calls on it come through as its loss."""
+        if worker in self._gone:
+            return
+        import ray
+
+        self._gone.add(worker)
+        self._placing.pop(worker, None)
+        if kill:
+            with contextlib.suppress(ray.exceptions.RayError):
+                ray.kill(self._actors[worker])
 
     def close(self) -> None:
         import ray
 
-        actors, self._actors = self._actors, []
         if ray.is_initialized():
-            for actor in actors:
-                with contextlib.suppress(ray.exceptions.RayError):
-                    ray.kill(actor)
-            if self._connected_here:
+            for worker in self.workers():
+                self._end(worker)
+            if self._joined:
                 ray.shutdown()
-                self._connected_here = False
-
-
-def _cause(error: BaseException) -> BaseException:
-    """What went wrong in the worker, without Ray's wrapping."""
-    return getattr(error, "cause", None) or error
-
-
-def _knock(address: str) -> None:
-    """Ray itself tries for minutes where nobody listens: ask the port first."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if not port.isdecimal():
-        return  # "auto" and "local", which Ray resolves itself
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
-    except (OSError, OverflowError) as error:
-        raise ClusterError(f"no Ray answers at {address} ({error}): check --address, or use --in-process") from None
+        self._actors.clear()
+        self._placing.clear()
+        self._joined = False
