@@ -108,7 +108,16 @@ class Nodes:
         wait_for(lambda: len(alive(self.address)) > count, 60, lambda: (folder / "log").read_text()[-2000:])
         return process.pid
 
+    def connect(self) -> None:
+        """Make this process a driver of it, until it is closed."""
+        import ray
+
+        ray.init(address=self.address, log_to_driver=False, logging_level="error")
+
     def close(self) -> None:
+        import ray
+
+        ray.shutdown()  # first: Ray ends a process whose cluster goes away
         with suppress(Exception):
             for node in self._cluster.list_all_nodes():
                 node.kill_all_processes(check_alive=False, allow_graceful=False, wait=False)

@@ -1,0 +1,146 @@
+"""Workers are killed, join and leave in mid-render on a real Ray; the picture is the undisturbed one to the bit."""
+
+from __future__ import annotations
+
+import random
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+from raytile.api import make_pool, render
+from raytile.engine.pool import Pool
+from raytile.events import TileDone
+from tests.acceptance import clusters
+from tests.acceptance.common import report, say
+from tests.acceptance.watch import Watch, picture, step
+from tests.engine.renders import digests, paint
+
+ROUNDS, EVERY, STEPS = 20, 5, 90
+
+
+class Trial:
+    """Renders one picture again and again on a running Ray, disturbed in one way or another."""
+
+    def __init__(self, folder: Path, steps: int) -> None:
+        self.folder, self.request = folder, picture(steps=steps)
+        self.expected = digests(paint(self.request, folder / "expected.zarr")[1])
+        self.count = 0
+
+    def run(self, watch: Watch, **options: Any) -> dict[str, Any]:
+        """One render; its figures, and what the watch saw."""
+        self.count += 1
+        out = self.folder / f"{self.count}.zarr"
+        canvas = render(
+            self.request, out, **{"device": "cpu", "snapshot_every": EVERY, "listeners": [watch], **options}
+        )
+        summary = canvas.head().summary or {}
+        names = ("restarts", "rollbacks", "joins", "leaves", "moves", "steps_redone", "snapshots", "workers")
+        return {
+            "same": digests(summary) == self.expected and not (out / "snapshots").exists(),
+            "seconds": round(summary["seconds"]["total"], 2),
+            "struck": None if watch.struck is None else round(watch.struck, 2),
+            "lag": max(watch.lags, default=0),
+            "redone": [each.steps_redone for each in watch.rollbacks],
+            **{name: summary.get(name) for name in names},
+        }
+
+
+def bounded(figures: dict[str, Any], ahead: int) -> bool:
+    """A kill redoes at most the steps since the last whole snapshot: `EVERY`, those in flight, and the write's lag."""
+    return all(steps <= EVERY + ahead + figures["lag"] for steps in figures["redone"])
+
+
+def killed(trial: Trial, pool: Pool, count: int, after: float, moments: random.Random) -> dict[str, Any]:
+    watch = Watch(lambda seen: seen.kill(count, moments), after=after)
+    return trial.run(watch, pool=pool)
+
+
+def killed_in_decode(trial: Trial, pool: Pool, moments: random.Random) -> dict[str, Any]:
+    watch = Watch(lambda seen: seen.kill(1, moments), at=lambda event: isinstance(event, TileDone))
+    return trial.run(watch, pool=pool)
+
+
+def killed_in_load(trial: Trial, place: Path) -> dict[str, Any]:
+    """The first actor that loads its module is killed while it does."""
+    met: list[int] = []
+
+    def hunt() -> None:
+        clusters.wait_for(lambda: bool(clusters.actors(place, "load")), 60)
+        met.extend(clusters.actors(place, "load")[:1])
+        clusters.slay(met)
+
+    hunter = Thread(target=hunt, daemon=True)
+    hunter.start()
+    found = trial.run(Watch(), workers=3)
+    hunter.join(1)
+    return {**found, "met": len(met)}
+
+
+def grown(trial: Trial, cluster: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A render that starts with the one place there is and gets two more; then one whose second node is drained."""
+    place: dict[str, Any] = {"num_cpus": 0, "resources": {"seat": 1}}
+    added: list[Any] = []
+
+    def add(_: Watch) -> None:
+        added.append(cluster.add(num_cpus=0, resources={"seat": 2}))
+
+    cluster.add(num_cpus=0, resources={"seat": 1})
+    join = trial.run(Watch(add, at=step(0.05)), workers="1..3", worker_resources=place)
+    gone: Callable[[Watch], object] = lambda _: clusters.drain(cluster.address, clusters.node_id(added[0]), 30)  # noqa: E731
+    leave = trial.run(Watch(gone, at=step(0.2)), workers="3", worker_resources=place)
+    return join, leave
+
+
+def main() -> None:
+    moments = random.Random(20)
+    checks: dict[str, bool] = {}
+    figures: dict[str, Any] = {"snapshot_every": EVERY, "rounds": []}
+    with clusters.scratch() as place, clusters.fixed(place, head={"num_cpus": 3}) as cluster:
+        cluster.connect()
+        with tempfile.TemporaryDirectory(dir=place) as folder:
+            trial = Trial(Path(folder), STEPS)
+            pool = make_pool(3, address=cluster.address)
+            pool.connect(3)
+            calm = Watch()
+            whole = trial.run(calm, pool=pool)
+            say("undisturbed", whole)
+            figures |= {"undisturbed": whole, "denoising_seconds": round(calm.denoising, 2), "ahead": pool.ahead}
+            for number in range(ROUNDS):
+                found = killed(trial, pool, 1, moments.uniform(0, calm.denoising), moments)
+                figures["rounds"].append(found)
+                say(number, found)
+            cruel = {
+                "two of three": killed(trial, pool, 2, calm.denoising / 2, moments),
+                "all three": killed(trial, pool, 3, calm.denoising / 2, moments),
+                "one in decode": killed_in_decode(trial, pool, moments),
+            }
+            pool.close()
+            cruel["one in load"] = killed_in_load(trial, place)
+            join, leave = grown(trial, cluster)
+            say(cruel, join, leave)
+    figures |= {**cruel, "join": join, "drain": leave}
+    rounds = figures["rounds"]
+    checks["undisturbed: the oracle's digests, nothing redone"] = whole["same"] and not whole["redone"]
+    checks[f"{ROUNDS} kills: equal digests"] = all(each["same"] for each in rounds)
+    checks[f"{ROUNDS} kills: each was met"] = all(each["struck"] is not None and each["restarts"] for each in rounds)
+    checks["a kill redoes at most snapshot_every + in flight + lag"] = all(
+        bounded(each, figures["ahead"]) for each in (*rounds, *cruel.values())
+    )
+    for name, found in cruel.items():
+        checks[f"{name}: equal digests"] = found["same"]
+    checks["load was met"] = cruel["one in load"]["met"] == 1
+    checks["a join: equal digests, two joined, nothing redone"] = (
+        join["same"] and join["joins"] == 2 and not join["steps_redone"]
+    )
+    checks["a drain: equal digests, some left, nothing redone"] = (
+        leave["same"] and leave["leaves"] >= 1 and not leave["steps_redone"]
+    )
+    figures["steps_redone"] = sorted(sum(each["redone"]) for each in rounds)
+    figures["worst_seconds"] = max(each["seconds"] for each in rounds)
+    report("workers killed, joining and leaving on a real Ray: the same picture", checks, figures)
+
+
+if __name__ == "__main__":
+    main()
