@@ -99,12 +99,12 @@ class Gauge:
         """Where the render is, in words."""
         if self.started is None:
             return "starting"
+        if self._decoding_since is not None:
+            return f"writing tile {len(self.tiles)} of {self.started.tiles}"
         if self.step is None:
             if self.ready < self.started.workers:
                 return f"starting workers, {self.ready} of {self.started.workers} ready"
             return "painting"
-        if self._decoding_since is not None:
-            return f"writing tile {len(self.tiles)} of {self.started.tiles}"
         level = f"level {self.step.level + 1} of {self.step.levels}, " if self.step.levels > 1 else ""
         return f"{level}step {self.step.step} of {self.step.steps}"
 

@@ -100,6 +100,12 @@ def test_plan_prints_a_table(capsys: pytest.CaptureFixture[str]) -> None:
         assert word in text
 
 
+@pytest.mark.parametrize(("workers", "count"), [("2", 2), ("2..3", 3), ("auto", os.cpu_count())])
+def test_plan_takes_the_larger_number_of_a_range(workers: str, count: int, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", "x", "--size", "300x200", "--model", "toy", "--workers", workers, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["workers"] == count
+
+
 def test_info_export_and_models(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["render", "x", *SMALL, "--out", "a.zarr", "--quiet"]) == 0
     assert main(["info", "a.zarr", "--json"]) == 0
@@ -129,7 +135,11 @@ def test_info_export_and_models(tmp_path: Path, capsys: pytest.CaptureFixture[st
         (["--size", "300x200", "--levels", "9"], "levels: this size has room for"),
         (["--size", "300x200", "--steps", "many"], "steps"),
         (["--size", "300x200", "--tile", "100"], "tile: must be a multiple"),
-        (["--size", "300x200", "--workers", "0"], "workers"),
+        (["--size", "300x200", "--workers", "0"], "workers: must be 1 to"),
+        (["--size", "300x200", "--workers", "5..2"], "workers: .*the smaller first"),
+        (["--size", "300x200", "--workers", "many"], "workers: write a number, a range such as 2..16, or auto"),
+        (["--size", "300x200", "--snapshot-every", "-1"], "snapshot-every"),
+        (["--size", "300x200", "--resume", "--overwrite"], "give one of them"),
         (["--size", "300x200", "--worker-resources", "{"], "worker resources: not JSON"),
         (["--size", "300x200", "--out", "a.png"], "ends in .zarr"),
         (["--size", "300x200", "--out", "/dev/null/a.zarr"], "not a directory"),
@@ -165,6 +175,9 @@ def test_unknown_commands_and_canvases_are_one_line(capsys: pytest.CaptureFixtur
     assert "nosuch" in refused(capsys, "nosuch")
     assert "no canvas" in refused(capsys, "info", "nosuch.zarr")
     assert "no canvas" in refused(capsys, "export", "nosuch.zarr", "a.png")
+    assert "no canvas" in refused(capsys, "resume", "nosuch.zarr", "--in-process")
+    assert "no canvas" in refused(capsys, "resume", "nosuch.zarr", "--in-process", "--png", "a.png")
+    assert "no canvas" in refused(capsys, "cancel", "nosuch.zarr")
 
 
 @pytest.mark.parametrize(
@@ -231,9 +244,7 @@ def test_options_are_those_of_the_request() -> None:
     assert get_args(get_args(cli_options.Wrap)[0]) == get_args(hints["wrap"])
     assert get_args(get_args(cli_options.Sync)[0]) == get_args(hints["sync"])
     fresh = RenderRequest(prompt="x", width=1, height=1)
-    wishes: list[cli_options.Wish] = []
-    cli_options.taking_options(wishes.append)("x", "1x1")
-    assert wishes[0].request == fresh
+    assert RenderRequest.parse(prompt="x", **cli_options.PictureOptions().values("1x1")) == fresh
 
 
 @pytest.mark.parametrize(
@@ -254,4 +265,4 @@ def test_no_sizes(text: str) -> None:
     [("Ä, b/c", "b-c-7.zarr"), ("///", "picture-7.zarr"), ("a" * 99, "a" * 48 + "-7.zarr"), ("../etc", "etc-7.zarr")],
 )
 def test_the_canvas_is_named_after_the_prompt(prompt: str, name: str) -> None:
-    assert cli_options.default_out(prompt, 7) == Path(name)
+    assert cli_options.default_out(prompt, 7) == name
