@@ -38,7 +38,7 @@ class LocalPool:
 
     def connect(self, useful: int) -> None:  # noqa: ARG002 (a number that was asked for is kept)
         """This process is always there."""
-        self.hire(self.most)
+        self.hire(self.most - len(self._hired))
 
     def workers(self) -> tuple[int, ...]:
         return tuple(self._hired)
@@ -65,10 +65,11 @@ class LocalPool:
             key = (setup.plan.spec.digest, pick_device(setup.device), setup.plan.request.dtype)
             module = self._module[1] if self._module and self._module[0] == key else None
             made = Worker(worker, setup, module)
+            ready = made.ready()
         except Exception as error:
             return Kept(error=error)
         self._workers[worker], self._module = made, (key, made.module)
-        return self.call(worker, "ready")[0]
+        return Kept(ready)
 
     def call(self, worker: int, method: str, *args: Any, returns: int = 1) -> tuple[Ref, ...]:
         if worker not in self._hired:

@@ -60,7 +60,7 @@ class RayPool:
     def connect(self, useful: int) -> None:
         kind = self._actor_kind()
         how = session.join(self._address, self._crew, self._options)
-        self._joined = how is not None
+        self._joined = self._joined or how is not None
         import ray
 
         total = ray.cluster_resources()
@@ -77,7 +77,7 @@ class RayPool:
             if how == "started":  # a Ray of our own never grows
                 most = max(least, min(most, session.fits(total, self._options)))
         self.least, self.most = least, most
-        self.hire(most)
+        self.hire(most - len(self.workers()))
         self._place()
 
     def _actor_kind(self) -> Any:
