@@ -62,7 +62,7 @@ class RaytilePipeline:
         *,
         generator: torch.Generator | None = None,
         seed: int | None = None,
-        workers: int | None = None,
+        workers: int | str | None = None,
         in_process: bool = False,
         **request: Any,
     ) -> PipelineOutput:
@@ -71,16 +71,15 @@ class RaytilePipeline:
         The seed is `seed` (0 by default, for every prompt) or drawn from `generator`, a new one for each prompt, which
         moves the generator on. `workers` and `in_process` are `raytile.render`'s and change no pixel; any other
         keyword is a field of `RenderRequest`, such as sampler, levels or wrap. Raises what `raytile.render` raises.
-        On Ray each prompt starts and ends one of its own, which takes seconds, unless this process is connected
-        to one: call `ray.init()` first."""
-        from raytile.api import render
+        All prompts share the workers. A call starts and ends a Ray of its own, which takes seconds, unless
+        this process is connected to one: call `ray.init()` first."""
+        from raytile import api
 
         if generator is not None and seed is not None:
             raise InvalidRequest("seed: give a seed or a generator, not both")
         side = self.spec.window * self.spec.factor
-        images = []
-        for words in [prompt] if isinstance(prompt, str) else prompt:
-            wish = RenderRequest.parse(
+        wishes = [
+            RenderRequest.parse(
                 **{
                     "prompt": words,
                     "negative": negative_prompt or "",
@@ -94,10 +93,21 @@ class RaytilePipeline:
                 }
                 | request
             )
-            with tempfile.TemporaryDirectory(prefix="raytile-") as folder:
-                out = Path(folder) / "picture.zarr"
-                canvas = render(wish, out, workers=workers, in_process=in_process, device=self.device)
-                images.append(_image(canvas))
+            for words in ([prompt] if isinstance(prompt, str) else prompt)
+        ]
+        useful = max((api.plan(wish).tiling.count for wish in wishes), default=0)
+        if not useful:
+            return PipelineOutput([])
+        images = []
+        pool = api.make_pool(workers, in_process)
+        try:
+            pool.connect(useful)
+            for wish in wishes:
+                with tempfile.TemporaryDirectory(prefix="raytile-") as folder:
+                    out = Path(folder) / "picture.zarr"
+                    images.append(_image(api.render(wish, out, pool=pool, device=self.device)))
+        finally:
+            pool.close()
         return PipelineOutput(images)
 
 
