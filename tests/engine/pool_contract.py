@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from raytile.engine.pool import Outcome, Pool, Ref
+from raytile.engine.ray.pool import RayPool
 from raytile.errors import Abandoned, WorkerLost
 
 
@@ -57,6 +58,16 @@ def values(pool: Pool, refs: Iterable[Ref]) -> list[Any]:
     results = outcomes(pool, refs)
     assert [outcome.error for outcome in results] == [None] * len(results)
     return [outcome.value for outcome in results]
+
+
+def employ(pool: RayPool) -> None:
+    """Make every worker of a Ray pool a new `Clerk`."""
+    import ray
+
+    def become(actor: Any, number: int) -> None:
+        actor._number, actor._worker = number, Clerk(number, actor._stopped)
+
+    ray.get([pool._actors[number].__ray_call__.remote(become, number) for number in pool.workers()])
 
 
 class Contract:

@@ -12,7 +12,7 @@ from raytile.engine.local import Kept, LocalPool
 from raytile.engine.pool import Crew, Pool
 from raytile.engine.ray.pool import RayPool
 from raytile.errors import WorkerLost
-from tests.engine.pool_contract import Clerk, Contract, outcomes, values
+from tests.engine.pool_contract import Clerk, Contract, employ, outcomes, values
 from tests.engine.trouble import TroubledPool
 
 
@@ -38,21 +38,9 @@ class TestRayPool(Contract):
 
     @pytest.fixture
     def pool(self, shared: RayPool) -> Pool:
+        shared.hire(3 - len(shared.workers()))
         employ(shared)
         return shared
-
-
-def employ(pool: RayPool, count: int = 3) -> tuple[int, ...]:
-    """Bring a pool back to `count` workers, each a new `Clerk`."""
-    import ray
-
-    pool.hire(count - len(pool.workers()))
-
-    def become(actor: Any, number: int) -> None:
-        actor._number, actor._worker = number, Clerk(number, actor._stopped)
-
-    ray.get([pool._actors[number].__ray_call__.remote(become, number) for number in pool.workers()])
-    return pool.placed()
 
 
 def troubled(*args: Any, **script: Any) -> TroubledPool:

@@ -110,5 +110,6 @@ def ring(actors: Sequence[Any], tasks: Sequence[Sequence[str]]) -> None:
     in any concurrency group: only another process gets through to a worker at once."""
     import ray
 
-    sent = [actor.call_off.remote(list(mine)) for actor, mine in zip(actors, tasks, strict=True)]
+    offs = [actor.call_off.options(concurrency_group=CONTROL) for actor in actors]
+    sent = [off.remote(list(mine)) for off, mine in zip(offs, tasks, strict=True)]
     ray.wait(sent, num_returns=len(sent), timeout=10)
