@@ -57,29 +57,18 @@ def sync_up(path: Path, root: Path) -> None:
         sync(path)
 
 
-def replace(file: Path, data: bytes) -> None:
+def replace(file: Path, data: bytes, temporary: str = "") -> None:
     """Put `data` in place of `file`: readers see the old bytes or the new ones, also after a power cut.
 
-    The caller holds whatever lock keeps other writers of this file away."""
-    fresh = file.with_name(file.name + ".new")
+    `temporary` names the file beside it that is written first, `FILE.new` if empty; the caller sees to it that no one
+    else writes that one at the same time."""
+    fresh = file.with_name(temporary or file.name + ".new")
     with fresh.open("wb") as out:
         out.write(data)
         out.flush()
         os.fsync(out.fileno())
     fresh.replace(file)
     sync(file.parent)
-
-
-def size(root: Path) -> int:
-    """Bytes that the files below `root` take."""
-    total = 0
-    for folder, _, names in os.walk(root):
-        for name in names:
-            try:
-                total += os.lstat(os.path.join(folder, name)).st_size
-            except FileNotFoundError:  # a chunk's temporary file, renamed while we looked
-                continue
-    return total
 
 
 def readable(count: int) -> str:

@@ -11,7 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from raytile.errors import CanvasError
 from raytile.plan.request import RenderRequest
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+READS = (1, 2)  # the fields that version 2 added have defaults
 State = Literal["running", "finished", "failed", "cancelled"]
 Segments = tuple[tuple[int, int], ...]
 Count = Annotated[int, Field(ge=0)]
@@ -46,11 +47,15 @@ class Head(BaseModel):
     `device_digest`: what the workers' devices compute on the probe batch, None until the first has said.
     `versions`: of the libraries that made it. `created`, `updated`: seconds since 1970 by the owner's clock.
     `level` of `levels` and `step` of `steps`: how far denoising came. `tiles_done`: finished tiles as compact
-    ascending segments [first, last], both ends included. `summary`: the run's figures once it ended."""
+    ascending segments [first, last], both ends included. `summary`: the run's figures once it ended.
+
+    `claims`: how many runs took the canvas over. `lease`: seconds after which a head that has not changed has a dead
+    owner; `beat` counts up to change it. `cancel_asked`: someone wants the owner to stop. `snapshot`: phase of the
+    last whole snapshot. `denoised`: the final latents of every tile are in the canvas. `workers`: how many paint."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     request: RenderRequest
     plan_hash: str
     model: ModelName
@@ -68,6 +73,13 @@ class Head(BaseModel):
     tiles_done: Segments = ()
     summary: dict[str, Any] | None = None
     error: str | None = None
+    claims: Count = 0
+    lease: float = Field(default=15.0, gt=0, allow_inf_nan=False)
+    beat: Count = 0
+    cancel_asked: bool = False
+    snapshot: int | None = Field(default=None, ge=0)
+    denoised: bool = False
+    workers: Count = 0
 
     @model_validator(mode="after")
     def _segments_are_compact(self) -> Head:
@@ -115,13 +127,13 @@ class Head(BaseModel):
         except ValueError as error:
             raise CanvasError(f"the head of {where} is not JSON ({error}): the canvas is damaged") from None
         found = values.get("schema_version") if isinstance(values, dict) else None
-        if found != SCHEMA_VERSION:
+        if type(found) is not int or found not in READS:
             raise CanvasError(
-                f"the head of {where} has schema version {found!r}, this raytile reads {SCHEMA_VERSION}:"
-                " use the raytile that wrote it"
+                f"the head of {where} has schema version {found!r}, this raytile reads"
+                f" {' and '.join(map(str, READS))}: use the raytile that wrote it"
             )
         try:
-            return cls.model_validate(values)
+            return cls.model_validate({**values, "schema_version": SCHEMA_VERSION})
         except ValidationError as error:
             first = error.errors()[0]
             field = ".".join(str(part) for part in first["loc"])

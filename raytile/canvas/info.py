@@ -5,17 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from raytile.canvas.canvas import Canvas
-from raytile.canvas.disk import size
 
 
 def describe(canvas: Canvas) -> dict[str, Any]:
-    """Plain values for people and JSON: size, state, progress, what was asked for, tiles, digests, bytes on disk.
+    """Plain values for people and JSON: size, state, progress, what was asked for, tiles, digests, bytes stored.
 
     `tile` is in pixels; `latents` is (channels, rows, columns); digests are None until the run has finished."""
     head, layout = canvas.head(), canvas.layout
     summary = head.summary or {}
     return {
-        "path": str(canvas.path),
+        "path": canvas.path,
         "width": layout.width,
         "height": layout.height,
         "megapixels": layout.width * layout.height / 1e6,
@@ -40,10 +39,15 @@ def describe(canvas: Canvas) -> dict[str, Any]:
         "device_digest": head.device_digest,
         "versions": dict(head.versions),
         "owner": head.owner.model_dump(),
+        "claims": head.claims,
+        "workers": head.workers,
+        "snapshot": head.snapshot,
+        "denoised": head.denoised,
+        "cancel_asked": head.cancel_asked,
         "created": head.created,
         "updated": head.updated,
         "latents_sha256": summary.get("latents_sha256"),
         "pixels_sha256": summary.get("pixels_sha256"),
         "summary": head.summary,
-        "bytes_on_disk": size(canvas.path),
+        "bytes_on_disk": canvas.bytes_stored(),
     }

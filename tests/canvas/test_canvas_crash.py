@@ -80,7 +80,7 @@ def test_a_crash_at_any_step_of_an_overwrite(tmp_path: Path) -> None:
     seen = []
     for step in range(100):
         folder = tmp_path / str(step)
-        place = store.create(folder / "a.zarr", SMALL, head(state="finished")).path
+        place = Path(store.create(folder / "a.zarr", SMALL, head(state="finished")).path)
         writer = context.Process(target=overwrite_until, args=(place, step))
         writer.start()
         writer.join()
@@ -178,7 +178,7 @@ def test_a_tile_that_finds_no_room(tmp_path: Path) -> None:
 
 def test_a_head_that_finds_no_room_stays_as_it_was(tmp_path: Path) -> None:
     canvas = store.create(tmp_path / "a.zarr", SMALL, head())
-    with files_end_at(100), pytest.raises(CanvasError, match=r"cannot write the head of .*: File too large"):
+    with files_end_at(100), pytest.raises(CanvasError, match=r"cannot write head.json of .*: File too large"):
         canvas.commit(lambda found: found.but(state="finished"))
     assert canvas.head() == head()
     canvas.commit(lambda found: found.but(state="finished"))

@@ -96,14 +96,14 @@ def test_an_unfinished_canvas_needs_partial(tmp_path: Path) -> None:
 
 def test_a_finished_canvas_that_lost_a_tile_is_not_exported(tmp_path: Path) -> None:
     canvas = finished(tmp_path / "a.zarr")
-    (canvas.path / "image/c/0/1/2").unlink()
+    (Path(canvas.path) / "image/c/0/1/2").unlink()
     with pytest.raises(CanvasError, match="no image of tile 5"):
         export_picture(canvas, tmp_path / "a.png")
 
 
 def test_a_torn_tile_ends_the_export_and_leaves_nothing(tmp_path: Path) -> None:
     canvas = finished(tmp_path / "a.zarr")
-    chunk = canvas.path / "image/c/0/2/1"
+    chunk = Path(canvas.path) / "image/c/0/2/1"
     chunk.write_bytes(chunk.read_bytes()[:40])
     with pytest.raises(CanvasError, match="cannot read"):
         export_picture(canvas, tmp_path / "a.png")
@@ -155,4 +155,4 @@ def test_describe_tells_what_the_head_and_the_disk_say(tmp_path: Path) -> None:
     assert (found["width"], found["height"], found["state"], found["seed"]) == (90, 70, "finished", 7)
     assert (found["tiles_done"], found["tiles_total"], found["tile"]) == (9, 9, 32)
     assert (found["prompt"], found["model"], found["latents_sha256"]) == ("an island", "terra", latents)
-    assert found["bytes_on_disk"] == sum(file.stat().st_size for file in canvas.path.rglob("*") if file.is_file())
+    assert found["bytes_on_disk"] == sum(file.stat().st_size for file in Path(canvas.path).rglob("*") if file.is_file())

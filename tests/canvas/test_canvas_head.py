@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import threading
 from collections.abc import Callable
@@ -15,8 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from raytile.canvas.bytes import LocalBytes, MemoryBytes
 from raytile.canvas.head import Head, HeadConflict, add_tiles
-from raytile.canvas.headstore import HeadStore, LocalHeadStore, MemoryHeadStore
+from raytile.canvas.headstore import HeadStore
 from raytile.errors import CanvasError
 
 TOTAL = 40
@@ -53,15 +55,22 @@ def test_a_changed_head_is_checked_like_a_new_one() -> None:
         head().but(stat="failed")
 
 
-@pytest.mark.parametrize("version", [0, 2, "1", None])
+@pytest.mark.parametrize("version", [0, 3, "2", 1.5, None])
 def test_another_schema_version_is_named(version: object) -> None:
-    data = head().model_dump_json().replace('"schema_version":1', f'"schema_version":{_json(version)}')
-    with pytest.raises(CanvasError, match=f"here has schema version {version!r}, this raytile reads 1"):
+    data = head().model_dump_json().replace('"schema_version":2', f'"schema_version":{_json(version)}')
+    with pytest.raises(CanvasError, match=f"here has schema version {version!r}, this raytile reads 1 and 2"):
         Head.from_bytes(data.encode(), "here")
 
 
 def _json(value: object) -> str:
     return "null" if value is None else repr(value).replace("'", '"')
+
+
+def test_a_head_of_version_1_reads() -> None:
+    values = json.loads(head(step=3).to_bytes())
+    for added in ("claims", "lease", "beat", "cancel_asked", "snapshot", "denoised", "workers"):
+        del values[added]
+    assert Head.from_bytes(json.dumps({**values, "schema_version": 1}).encode(), "here") == head(step=3)
 
 
 def test_an_unknown_field_is_not_passed_over() -> None:
@@ -75,7 +84,7 @@ def test_an_unknown_field_is_not_passed_over() -> None:
 
 @pytest.fixture(params=["local", "memory"])
 def heads(request: pytest.FixtureRequest, tmp_path: Path) -> HeadStore:
-    return LocalHeadStore(tmp_path) if request.param == "local" else MemoryHeadStore()
+    return HeadStore(LocalBytes(tmp_path) if request.param == "local" else MemoryBytes())
 
 
 def test_no_head_yet(heads: HeadStore) -> None:
@@ -131,17 +140,17 @@ def test_no_racing_change_is_lost(heads: HeadStore) -> None:
 
 
 def test_no_change_of_racing_processes_is_lost(tmp_path: Path) -> None:
-    LocalHeadStore(tmp_path).create(head())
+    HeadStore(LocalBytes(tmp_path)).create(head())
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["raytile.canvas.headstore", "canvas_parts"])
     target: Callable[..., None] = count_up
-    writers = [context.Process(target=target, args=(LocalHeadStore(tmp_path), 10)) for _ in range(3)]
+    writers = [context.Process(target=target, args=(HeadStore(LocalBytes(tmp_path)), 10)) for _ in range(3)]
     for writer in writers:
         writer.start()
     for writer in writers:
         writer.join()
     assert [writer.exitcode for writer in writers] == [0, 0, 0]
-    assert LocalHeadStore(tmp_path).read()[0].step == 30
+    assert HeadStore(LocalBytes(tmp_path)).read()[0].step == 30
     assert {found.name for found in tmp_path.iterdir()} == {"head.json", "head.lock"}
 
 
