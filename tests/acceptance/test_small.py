@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -12,10 +13,12 @@ from typing import Any
 import pytest
 
 from raytile.api import plan
-from tests.acceptance import core_digests, core_evaluations, run
+from raytile.events import StepDone
+from tests.acceptance import core_digests, core_evaluations, elastic_soak, run
 from tests.acceptance.common import ROOT, bare_environment
 from tests.acceptance.core_ci import CLOSING
 from tests.acceptance.core_demo import seam_ratio
+from tests.acceptance.watch import Watch, picture, step, words
 
 
 def test_the_network_sees_the_canvas_as_often_as_promised() -> None:
@@ -134,3 +137,30 @@ def test_the_constraints_pin_every_package_once() -> None:
     pins = (ROOT / "constraints.txt").read_text().splitlines()
     assert pins == sorted(set(pins))
     assert all(pin.count("==") == 1 and "+" not in pin and "/" not in pin for pin in pins)
+
+
+@pytest.mark.ray
+def test_renders_with_kills_over_one_ray_leave_nothing(ray_cluster: str, tmp_path: Path) -> None:
+    found = elastic_soak.soak(tmp_path, ray_cluster, renders=4, pools=1, moments=random.Random(1))
+    assert (found["failed"], found["same"], found["killed"]) == ([], 4, 1)
+    assert (found["left"], found["actors"], found["stored_at_the_end"]) == ([], [0], 0)
+
+
+def test_the_command_line_of_a_picture_asks_for_that_picture(capsys: pytest.CaptureFixture[str]) -> None:
+    from raytile.cli import main
+
+    request = picture(steps=7, width=700)
+    asked = words(request, "a.zarr", "--json")
+    assert main(["plan", *asked[1:]]) == 0
+    assert json.loads(capsys.readouterr().out)["plan_hash"] == plan(request).hash
+
+
+def test_a_watch_strikes_once_at_its_moment() -> None:
+    struck: list[int] = []
+    watch = Watch(lambda seen: struck.append(seen.told["StepDone"]), at=step(0.5))
+    for done in range(1, 7):
+        watch(StepDone(level=0, levels=1, step=done, steps=6, done=done, total=6))
+    assert watch.timer is not None
+    watch.timer.join(5)
+    assert len(struck) == 1
+    assert 3 <= struck[0] <= 6

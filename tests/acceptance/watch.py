@@ -56,6 +56,7 @@ class Watch:
         self.began = self.denoised = math.nan
         self.tiles = 0
         self.told: dict[str, int] = {}
+        self.timer: threading.Timer | None = None
         self._strike, self._after, self._at = strike, after, at
 
     def __call__(self, event: Event) -> None:
@@ -104,9 +105,9 @@ class Watch:
             self.struck = time.monotonic() - self.began
             strike(self)
 
-        timer = threading.Timer(after, act)
-        timer.daemon = True
-        timer.start()
+        self.timer = threading.Timer(after, act)
+        self.timer.daemon = True
+        self.timer.start()
 
 
 def step(share: float) -> Callable[[Event], bool]:
