@@ -28,15 +28,20 @@ pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
 NOWHERE = {"num_cpus": 1, "resources": {"unobtainium": 1}}
 
 
-@pytest.fixture
-def pool() -> Iterator[RayPool]:
-    pool = RayPool(Crew(3, 3))
-    try:
+@pytest.fixture(scope="module")
+def shared(ray_cluster: str) -> Iterator[RayPool]:  # noqa: ARG001 (the Ray that the pool finds)
+    with contextlib.closing(RayPool(Crew(3, 3))) as pool:
         pool.connect(useful=3)
-        employ(pool)
         yield pool
-    finally:
-        pool.close()
+
+
+@pytest.fixture
+def pool(shared: RayPool) -> RayPool:
+    """Three placed workers, each a new `Clerk`; their numbers are whatever the tests before have left."""
+    shared.hire(3 - len(shared.workers()))
+    employ(shared)
+    assert len(shared.placed()) == 3
+    return shared
 
 
 def until(done: Callable[[], object], seconds: float = 20.0) -> None:
@@ -65,47 +70,50 @@ def demand() -> int:
 
 
 def test_a_killed_process_is_the_loss_of_its_worker_however_the_news_come(pool: RayPool) -> None:
-    naps = [pool.call(number, "nap", 30.0)[0] for number in (0, 1)]
-    waiting = [pool.call(2, "note", "late", naps[1])[0]]
-    waiting += pool.call(1, "note", "never", waiting[0])
+    a, b, c = pool.workers()
+    long, nap = pool.call(a, "nap", 60.0)[0], pool.call(b, "nap", 60.0)[0]
+    (waits,) = pool.call(c, "note", "late", nap)
+    (waits_for_that,) = pool.call(b, "note", "never", waits)
     time.sleep(0.3)
-    os.kill(pool._places[1].pid, signal.SIGKILL)
-    for outcome in outcomes(pool, [naps[1], *waiting]):
-        assert outcome.lost == 1
+    os.kill(pool._places[b].pid, signal.SIGKILL)
+    for outcome in outcomes(pool, [nap, waits, waits_for_that]):
+        assert outcome.lost == b
         assert isinstance(outcome.error, WorkerLost)
-        assert "worker 1 is lost: its worker process has died" in str(outcome.error)
-        assert str(pool._places[1].pid) in str(outcome.error)
-    log = str(outcome.error).rsplit(": ", 1)[1]
-    assert Path(log).is_file()
-    assert pool.workers() == pool.placed() == (0, 2)
-    assert values(pool, pool.call(2, "notes")) == [[]]
+        assert f"worker {b} is lost: its worker process has died; pid {pool._places[b].pid} on " in str(outcome.error)
+        assert Path(str(outcome.error).rsplit(": ", 1)[1]).is_file(), "its log"
+    assert pool.workers() == pool.placed() == (a, c)
+    assert values(pool, pool.call(c, "notes")) == [[]]
     (new,) = pool.hire(1)
     until(lambda: new in pool.placed())
-    pool.cancel(naps)
+    pool.cancel([long])
+    assert isinstance(outcomes(pool, [long])[0].error, Abandoned)
 
 
 def test_all_killed_at_once_are_all_lost(pool: RayPool) -> None:
-    naps = [pool.call(number, "nap", 30.0)[0] for number in pool.workers()]
-    for place in pool._places.values():
-        os.kill(place.pid, signal.SIGKILL)
-    assert [outcome.lost for outcome in outcomes(pool, naps)] == [0, 1, 2]
+    workers = pool.workers()
+    naps = [pool.call(number, "nap", 60.0)[0] for number in workers]
+    for number in workers:
+        os.kill(pool._places[number].pid, signal.SIGKILL)
+    assert [outcome.lost for outcome in outcomes(pool, naps)] == list(workers)
     assert pool.workers() == ()
 
 
 def test_calls_called_off_end_though_each_waits_for_another(pool: RayPool) -> None:
     """Every worker is in the middle of a call, with others behind it that wait for the other workers' calls."""
-    naps = [pool.call(number, "nap", 60.0)[0] for number in pool.workers()]
-    behind = [pool.call(number, "note", "b", naps[number - 1])[0] for number in pool.workers()]
-    idle = [pool.call(number, "note", "c")[0] for number in pool.workers()]
-    split = pool.call(0, "split", 1, 2, returns=2)
+    workers = pool.workers()
+    naps = [pool.call(number, "nap", 60.0)[0] for number in workers]
+    behind = [pool.call(number, "note", "b", naps[k - 1])[0] for k, number in enumerate(workers)]
+    idle = [pool.call(number, "note", "c")[0] for number in workers]
+    split = pool.call(workers[0], "split", 1, 2, returns=2)
     time.sleep(0.2)
     pool.cancel([*naps, *behind, *idle, split[0]])
-    later = [pool.call(number, "note", "later", *(idle if number == 0 else []))[0] for number in pool.workers()]
-    for outcome in outcomes(pool, [*naps, *behind, *idle, *split, later[0]]):
+    taker = pool.call(workers[0], "note", "d", idle[1])
+    later = [pool.call(number, "note", "later")[0] for number in workers]
+    for outcome in outcomes(pool, [*naps, *behind, *idle, *split, *taker]):
         assert isinstance(outcome.error, Abandoned)
         assert outcome.lost is None
-    assert values(pool, later[1:]) == ["later"] * 2
-    assert values(pool, [pool.call(number, "notes")[0] for number in (0, 1, 2)]) == [[], ["later"], ["later"]]
+    assert values(pool, later) == ["later"] * 3
+    assert values(pool, [pool.call(number, "notes")[0] for number in workers]) == [["later"]] * 3
 
 
 def test_workers_without_a_place_are_demand_that_ends_with_the_pool() -> None:
@@ -138,10 +146,14 @@ def test_long_runs_leave_no_references(pool: RayPool) -> None:
         gc.collect()
         return len(global_worker.core_worker.get_all_reference_counts())
 
-    before, sent = known(), {number: pool.call(number, "note", 0)[0] for number in pool.workers()}
+    workers = pool.workers()
+    before, sent = known(), {number: pool.call(number, "note", 0)[0] for number in workers}
     for step in range(200):
-        said = {number: pool.call(number, "split", step, step, returns=2) for number in pool.workers()}
-        sent = {n: pool.call(n, "note", step, said[(n + 1) % 3][0], said[(n + 2) % 3][1])[0] for n in pool.workers()}
+        said = {number: pool.call(number, "split", step, step, returns=2) for number in workers}
+        sent = {
+            number: pool.call(number, "note", step, said[workers[k - 1]][0], said[workers[k - 2]][1])[0]
+            for k, number in enumerate(workers)
+        }
         if step % 4 == 0:
             values(pool, sent.values())
     values(pool, sent.values())
@@ -190,52 +202,55 @@ def test_a_model_that_differs_is_told_with_the_host() -> None:
         check_model(missing, "there")
 
 
-def test_a_module_stays_loaded_from_render_to_render(tmp_path: Path) -> None:
+def test_a_module_stays_loaded_from_render_to_render(pool: RayPool, tmp_path: Path) -> None:
     import ray
 
-    def module(pool: RayPool) -> Any:
-        return ray.get(pool._actors[0].__ray_call__.remote(lambda actor: id(actor._worker.module)))
+    worker = pool.workers()[0]
 
-    def load(pool: RayPool, **wish: Any) -> None:
+    def load(**wish: Any) -> bool:
+        """Load; does the worker have the module it had?"""
         settled = plan(toy_request(**wish))
-        layout = canvas_layout(settled)
         (tmp_path / ".raytile.t.proof").write_text("t")
-        (ready,) = values(pool, [pool.load(0, Setup(settled, str(tmp_path / "a.zarr"), layout, "cpu", "t"))])
-        assert ready.worker == 0
+        setup = Setup(settled, str(tmp_path / "a.zarr"), canvas_layout(settled), "cpu", "t")
+        (ready,) = values(pool, [pool.load(worker, setup)])
+        assert ready.worker == worker
 
-    with contextlib.closing(RayPool(Crew(1, 1))) as pool:
-        pool.connect(useful=1)
-        load(pool)
-        first = module(pool)
-        load(pool, prompt="another", width=300)
-        assert module(pool) == first
-        load(pool, dtype="bfloat16")
-        assert module(pool) != first
+        def same(actor: Any) -> bool:
+            before, actor.before = getattr(actor, "before", None), actor._worker.module
+            return before is actor.before
+
+        return bool(ray.get(pool._actors[worker].__ray_call__.remote(same)))
+
+    assert not load()
+    assert load(prompt="another", width=300)
+    assert not load(dtype="bfloat16")
 
 
 def test_workers_on_a_draining_node_are_told_with_the_time_that_is_left(
     pool: RayPool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    a, b, c = pool.workers()
+    now = 0.0
+    monkeypatch.setattr(pool, "_draining", draining.Draining(lambda: now))
     assert dict(pool.leaving()) == {}
-    answers: dict[str, float] = {pool._places[1].node: time.time() + 30, "another": time.time()}
+    answers = {pool._places[b].node: time.time() + 30, "another": time.time()}
     monkeypatch.setattr(draining, "ask", lambda: answers)
-    pool._places = {0: replace(pool._places[0], node="safe"), 1: pool._places[1], 2: pool._places[2]}
+    monkeypatch.setattr(pool, "_places", {**pool._places, a: replace(pool._places[a], node="safe")})
     assert dict(pool.leaving()) == {}, "asked again too soon"
-    pool._draining._clock = lambda: time.monotonic() + draining.ASK_EVERY
+    now += draining.ASK_EVERY
     seconds = pool.leaving()
-    assert set(seconds) == {1, 2}
+    assert set(seconds) == {b, c}
     assert all(20 < left <= 30 for left in seconds.values())
-    pool.release(2)
-    assert set(pool.leaving()) == {1}
+    pool.release(c)
+    assert set(pool.leaving()) == {b}
 
     def broken() -> dict[str, float]:
         raise AttributeError("no such call any more")
 
     monkeypatch.setattr(draining, "ask", broken)
-    pool._draining._asked = -1e9
-    assert dict(pool.leaving()) == {}
-    pool._draining._asked = -1e9
-    assert dict(pool.leaving()) == {}
+    for _ in range(2):
+        now += draining.ASK_EVERY
+        assert dict(pool.leaving()) == {}
     assert [record.message for record in caplog.records].count(
         "Ray does not tell which nodes are draining (AttributeError: no such call any more)"
     ) == 1

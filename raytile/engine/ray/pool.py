@@ -14,7 +14,7 @@ from raytile.engine.ray import session
 from raytile.engine.ray.draining import Draining
 from raytile.engine.ray.session import worker_options as worker_options
 from raytile.engine.ray.verdict import Place, judge
-from raytile.errors import ClusterError, InvalidRequest, first_line
+from raytile.errors import ClusterError, InvalidRequest, WorkerLost, first_line
 
 log = logging.getLogger(__name__)
 FIXED_DEADLINE = 60.0
@@ -53,7 +53,7 @@ class RayPool:
         self._numbers: dict[str, int] = {}
         self._placing: dict[int, Any] = {}
         self._places: dict[int, Place] = {}
-        self._gone: set[int] = set()
+        self._gone: dict[int, WorkerLost] = {}
         self._draining = Draining(time.monotonic)
         self._joined = False
 
@@ -130,7 +130,7 @@ class RayPool:
                     raise ClusterError(wrong)
                 if wrong:
                     log.warning("%s", wrong)
-                    self._end(number)
+                    self._end(number, WorkerLost(wrong))
         return self._places
 
     def _check(self, number: int, ref: Any) -> str | None:
@@ -192,9 +192,10 @@ class RayPool:
         except ray.exceptions.RayError as error:
             self._settle()
             verdict = judge(error, self._called(ref), self._numbers, self._places)
-        if verdict.lost is not None:
-            self._end(verdict.lost, kill=verdict.kill)
-        return Outcome(ref, error=verdict.error, lost=verdict.lost)
+        if verdict.lost is None:
+            return Outcome(ref, error=verdict.error)
+        self._end(verdict.lost, WorkerLost(str(verdict.error)), kill=verdict.kill)
+        return Outcome(ref, error=self._gone[verdict.lost], lost=verdict.lost)
 
     def _called(self, ref: Any) -> int:
         """The worker whose call a ref is of: its task's id names the actor."""
@@ -229,15 +230,15 @@ class RayPool:
         }
 
     def release(self, worker: int) -> None:
-        self._end(worker)
+        self._end(worker, WorkerLost(f"worker {worker} was released"))
 
-    def _end(self, worker: int, kill: bool = True) -> None:
-        """A worker is part of this pool no more; later calls on it come through as its loss."""
+    def _end(self, worker: int, why: WorkerLost, kill: bool = True) -> None:
+        """A worker is part of this pool no more; later calls on it come through as its loss, for the same reason."""
         if worker in self._gone:
             return
         import ray
 
-        self._gone.add(worker)
+        self._gone[worker] = why
         self._placing.pop(worker, None)
         if kill:
             with contextlib.suppress(ray.exceptions.RayError):
@@ -248,9 +249,9 @@ class RayPool:
 
         if ray.is_initialized():
             for worker in self.workers():
-                self._end(worker)
+                self.release(worker)
             if self._joined:
                 ray.shutdown()
-        self._actors.clear()
-        self._placing.clear()
+        for table in (self._actors, self._numbers, self._placing, self._places, self._gone):
+            table.clear()
         self._joined = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -91,10 +92,12 @@ def _reason(cause: BaseException) -> str:
         return "out of memory, so Ray ended it"
     if isinstance(cause, ray_errors.ActorUnavailableError):
         return "it cannot be reached"
+    if isinstance(cause, ray_errors.ObjectLostError):
+        return "a message of it was lost with its node"
     if isinstance(cause, ray_errors.RayActorError):
         if cause.preempted:
             return "its node was taken away"
-        _, found, why = str(cause).partition("The actor is dead because ")
+        found = re.search(r"The actor (?:is dead|died) because (.*?)(?:\. |\.?$)", str(cause), re.MULTILINE)
         if found:
-            return why.split(". ", 1)[0].split("\n", 1)[0].rstrip(".")
+            return found[1]
     return first_line(cause)
