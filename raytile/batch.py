@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from hashlib import sha256
@@ -123,13 +123,13 @@ def paint(
     watch: Callable[[Order], AbstractContextManager[Listener]],
     enter: Callable[[str, Canvas], None],
     **options: Any,
-) -> Iterator[tuple[Order, Exception | None]]:
+) -> Generator[tuple[Order, Exception | None]]:
     """Paint the orders one after the other over one pool; each comes out with what it failed of, if it did.
 
     `enter` gets the name and the canvas of each that is finished. `pool_options` are those of `api.make_pool`,
     `options` those of `api.render`. Raises `RenderCancelled` when one is
     cancelled, and `ClusterError` when there is no place for workers."""
-    useful = max((order.plan.tiling.count for order in orders), default=1)
+    useful = max((api.useful_workers(order.plan) for order in orders), default=1)
     pool: Pool | None = None
     try:
         for order in orders:

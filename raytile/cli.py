@@ -19,7 +19,6 @@ from raytile.cli_options import (
     CanvasOptions,
     DefaultSize,
     KeepGoing,
-    Lease,
     OutFolder,
     PictureOptions,
     Pictures,
@@ -61,8 +60,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 CANCELLED = 130
-LEASE = 15.0
-"""Seconds without a heartbeat after which a canvas may be taken over."""
 CanvasPlace = Annotated[
     str, typer.Argument(metavar="CANVAS", help="A canvas: NAME.zarr, or s3://BUCKET/NAME.zarr.", show_default=False)
 ]
@@ -175,7 +172,6 @@ def render(
             overwrite=keep.overwrite,
             resume=keep.resume,
             snapshot_every=keep.snapshot_every,
-            lease=keep.lease or LEASE,
             listeners=(progress,),
         )
     _show(canvas, keep.png, replace, tell, console, progress)
@@ -187,7 +183,6 @@ def resume(
     canvas: CanvasPlace,
     workers: WorkerOptions,
     tell: TellOptions,
-    lease: Lease = None,
     png: Png = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file that --png names.")] = False,
 ) -> None:
@@ -204,7 +199,7 @@ def resume(
         check_output(png, store.open(canvas).layout, overwrite)
     console = _console(tell.quiet)
     with _stoppable("stopped before it went on; the canvas is as it was"), Progress(console) as progress:
-        whole = api.resume(canvas, **pool, device=workers.device, lease=lease, listeners=(progress,))
+        whole = api.resume(canvas, **pool, device=workers.device, listeners=(progress,))
     _show(whole, png, overwrite, tell, console, progress)
 
 
@@ -239,8 +234,9 @@ def _show(canvas: Canvas, png: Path | None, replace: bool, tell: TellOptions, co
 def cancel(canvas: CanvasPlace) -> None:
     """Ask whoever renders a canvas, on whatever machine, to stop; raytile resume goes on with it later."""
     from raytile import api
+    from raytile.canvas import store
 
-    head = api.cancel(canvas)
+    head = api.cancel(store.open(canvas).path)
     owner = f"process {head.owner.pid} on {head.owner.host}"
     if head.state == "running":
         print(f"{owner} was asked to stop, and does so within a step: raytile info {canvas} shows it")
@@ -260,7 +256,6 @@ def batch(
     pictures: Pictures = None,
     keep_going: KeepGoing = True,
     snapshot_every: SnapshotEvery = None,
-    lease: Lease = None,
 ) -> None:
     """Paint every line of a file, one picture after the other, and keep a manifest of them.
 
@@ -284,8 +279,7 @@ def batch(
         with Progress(console) as progress:
             yield progress
 
-    how = {"device": workers.device, "snapshot_every": snapshot_every, "lease": lease or LEASE}
-    painting = work.paint(todo, out, pool, watch, book.add, **how)
+    painting = work.paint(todo, out, pool, watch, book.add, device=workers.device, snapshot_every=snapshot_every)
     try:
         with _stoppable("stopped; the same command goes on"), closing(painting):
             for name, canvas in done.items():

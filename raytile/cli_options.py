@@ -94,7 +94,6 @@ WorkerResources = Annotated[
     str | None,
     _option(WORKERS, "--worker-resources", 'What a worker asks of Ray, such as {"num_gpus": 0.5}.', metavar="JSON"),
 ]
-Lease = Annotated[float | None, typer.Option("--lease", hidden=True, envvar="RAYTILE_LEASE", min=0.5, max=3600)]
 SnapshotEvery = Annotated[
     int | None,
     _option(
@@ -223,7 +222,6 @@ class CanvasOptions:
     overwrite: Overwrite = False
     resume: Resume = False
     snapshot_every: SnapshotEvery = None
-    lease: Lease = None
 
 
 @dataclass(frozen=True)

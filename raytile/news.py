@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from raytile.engine.state import IDLE
 from raytile.events import (
     CancelAsked,
+    ClaimWaiting,
     Event,
     Regrouped,
     RolledBack,
@@ -30,21 +32,22 @@ def news(event: Event, nodes: Mapping[int, str]) -> str | None:
     """The line that tells of this event; None where progress tells enough. `nodes`: where each worker is, if known."""
     if isinstance(event, WorkerLost):
         where = nodes.get(event.worker)
-        return f"worker {event.worker} was lost{f' on {where}' if where else ''}: {event.why}"
+        why = event.why.removeprefix(f"worker {event.worker} is lost").removeprefix(": ")
+        return f"worker {event.worker} was lost{f' on {where}' if where else ''}{f': {why}' if why else ''}"
     if isinstance(event, RolledBack):
-        if not event.members:
-            return f"no worker is left: waiting for new ones, to do {count(event.steps_redone, 'step')} again"
-        again = f", {count(event.steps_redone, 'step')} again" if event.steps_redone else ", nothing to do again"
-        return f"going on with {count(len(event.members), 'worker')}{again}"
+        again = f"{count(event.steps_redone, 'step')} again" if event.steps_redone else "nothing to do again"
+        return f"going on with {count(len(event.members), 'worker')}, {again}"
     if isinstance(event, WorkerJoined):
         where = nodes.get(event.worker)
         return f"worker {event.worker} joined{f' on {where}' if where else ''}: {count(len(event.members), 'worker')}"
     if isinstance(event, WorkerLeaving):
         return f"worker {event.worker} loses its place in {event.seconds:.0f} s: its tiles move to the others"
-    if isinstance(event, WorkerLeft):
+    if isinstance(event, WorkerLeft) and event.why != IDLE:  # that is how every render ends
         return f"worker {event.worker} left ({event.why}): {count(len(event.members), 'worker')}"
     if isinstance(event, Regrouped) and event.moves:
-        return f"{count(event.moves, 'tile')} moved among {count(len(event.members), 'worker')}: {event.why}"
+        return f"{count(event.moves, 'tile')} moved ({event.why})"
+    if isinstance(event, ClaimWaiting):
+        return f"the canvas is held by {event.owner}: taken over in {event.seconds:.0f} s, unless that shows it lives"
     if isinstance(event, StoreTrouble):
         return f"the canvas cannot be reached ({event.why}): going on while that is possible"
     if isinstance(event, CancelAsked):

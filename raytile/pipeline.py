@@ -95,7 +95,7 @@ class RaytilePipeline:
             )
             for words in ([prompt] if isinstance(prompt, str) else prompt)
         ]
-        useful = max((api.plan(wish).tiling.count for wish in wishes), default=0)
+        useful = max((api.useful_workers(api.plan(wish)) for wish in wishes), default=0)
         if not useful:
             return PipelineOutput([])
         images = []

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
 from raytile.events import (
+    ClaimWaiting,
     Event,
     Regrouped,
     RenderFinished,
@@ -137,6 +138,7 @@ class Progress:
     _news: list[float] = field(default_factory=list)
     """When the last pieces of news were told."""
     _untold: int = 0
+    _held_by: str = ""
 
     def __post_init__(self) -> None:
         self._gauge = Gauge(self.clock)
@@ -167,6 +169,8 @@ class Progress:
         if isinstance(event, WorkerReady):
             self._nodes[event.worker] = event.node
         line = news(event, self._nodes)
+        if isinstance(event, ClaimWaiting):
+            line, self._held_by = line if self._held_by != event.owner else None, event.owner
         if line is not None:
             self._tell(line)
         left = gauge.seconds_to_go()

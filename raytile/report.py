@@ -96,11 +96,10 @@ def summary_lines(summary: Mapping[str, Any], png: Path | None) -> Iterator[str]
 def _happened(summary: Mapping[str, Any]) -> str:
     """What came and went in a run, in one line; empty where nothing did."""
     words = {
-        "restarts": "worker{s} lost",
-        "joins": "joined",
-        "leaves": "left",
-        "moves": "tile{s} moved",
+        "rollbacks": "roll-back{s}",
         "steps_redone": "step{s} done again",
+        "joins": "worker{s} joined",
+        "moves": "tile{s} moved",
     }
     found = {name: summary.get(name) or 0 for name in words}
     return ", ".join(f"{n} {words[name].format(s='' if n == 1 else 's')}" for name, n in found.items() if n)

@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from raytile.engine.state import IDLE
 from raytile.events import (
     CancelAsked,
+    ClaimWaiting,
     Counts,
     Event,
     Regrouped,
@@ -54,10 +56,14 @@ def back(members: tuple[int, ...] = (0, 1), redone: int = 3) -> RolledBack:
         (back(), "going on with 2 workers, 3 steps again"),
         (back((1,), 1), "going on with 1 worker, 1 step again"),
         (back((1,), 0), "going on with 1 worker, nothing to do again"),
-        (back(()), "no worker is left: waiting for new ones, to do 3 steps again"),
+        (WorkerLost(4, "worker 4 is lost: out of memory"), "worker 4 was lost: out of memory"),
+        (WorkerLost(4, "worker 4 is lost"), "worker 4 was lost"),
+        (Regrouped(2, 9, (0, 1), 1, "speeds differ"), "1 tile moved (speeds differ)"),
+        (Regrouped(2, 9, (0, 1), 0, "speeds differ"), None),
         (WorkerJoined(3, (0, 3)), "worker 3 joined on node-a: 2 workers"),
         (WorkerLeaving(3, 29.6), "worker 3 loses its place in 30 s: its tiles move to the others"),
         (WorkerLeft(3, (0,), "its node is drained"), "worker 3 left (its node is drained): 1 worker"),
+        (WorkerLeft(3, (0,), IDLE), None),
         (StoreTrouble("timed out"), "the canvas cannot be reached (timed out): going on while that is possible"),
         (CancelAsked(), "asked to stop: the canvas is kept"),
         (SnapshotWhole(3), None),
@@ -97,6 +103,17 @@ def test_many_at_once_are_counted() -> None:
     lines = told({}, (0, START), *joins, (EVERY + 1, step(1))).splitlines()
     assert sum("joined" in line for line in lines) == AT_ONCE
     assert f"(and {100 - AT_ONCE} more such lines)" in lines[-1]
+
+
+def test_waiting_for_a_canvas_is_told_once_for_each_that_holds_it() -> None:
+    waits = [
+        (1.0, ClaimWaiting(owner, 15.0 - left)) for owner in ("process 7 on a", "process 8 on b") for left in (0, 1)
+    ]
+    lines = told({}, *waits).splitlines()
+    assert [line.partition(" ")[2] for line in lines] == [
+        f"the canvas is held by process {who}: taken over in 15 s, unless that shows it lives"
+        for who in ("7 on a", "8 on b")
+    ]
 
 
 def gauge_after(*events: tuple[float, Event]) -> Gauge:
