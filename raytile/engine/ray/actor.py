@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 CONTROL = "control"
 """The concurrency group whose calls are served while another call runs."""
 
+REMEMBERED = 10_000
+"""Calls that were called off: more than are ever in flight."""
+
 
 class WorkerActor:
     """Placed first, loaded second, so that a missing place and a bad model are told apart."""
@@ -29,7 +32,7 @@ class WorkerActor:
         self._worker: Worker | None = None
         self._key: tuple[str, str, str] | None = None
         self._task = ""
-        self._unwanted: set[str] = set()
+        self._unwanted: dict[str, None] = {}
 
     def placed(self) -> dict[str, Any]:
         """Where I am: the fields of a `Place`, as plain values, which every version of raytile understands."""
@@ -78,11 +81,13 @@ class WorkerActor:
         except WorkerLost as error:
             raise Unfit(self._number, str(error)) from error
         finally:
-            self._unwanted.discard(self._task)
+            self._unwanted.pop(self._task, None)
 
     def call_off(self, tasks: Sequence[str]) -> None:
         """These calls, by task id, are not wanted any more. Runs beside `call`, in a thread of its own."""
-        self._unwanted.update(tasks)
+        self._unwanted.update(dict.fromkeys(tasks))
+        for task in list(self._unwanted)[:-REMEMBERED]:  # calls that failed before they came here
+            self._unwanted.pop(task, None)
 
     def _stopped(self) -> bool:
         return self._task in self._unwanted

@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 FIXED_DEADLINE = 60.0
 GROWING_DEADLINE = 300.0
 """How long a node may take to come, where a crew may grow."""
-PATIENCE = 5.0
+PATIENCE = 10.0
 """After so many seconds without a place the user is told what is waited for."""
 NO_DEADLINE = 3600.0
 """Seconds for a worker to leave a node that is taken away at no set time."""
@@ -208,9 +208,10 @@ class RayPool:
 
         from raytile.engine.ray.actor import ring
 
+        asked: list[Any] = list(refs)
+        _, open_ = ray.wait(asked, num_returns=len(asked), timeout=0, fetch_local=False) if asked else ([], [])
         tasks: dict[int, list[str]] = {}
-        for ref in refs:
-            assert isinstance(ref, ray.ObjectRef)
+        for ref in open_:
             worker = self._called(ref)
             if worker not in self._gone:
                 tasks.setdefault(worker, []).append(ref.task_id().hex())
