@@ -10,6 +10,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.s3 import s3 as s3  # a fixture
+
 # Before anything imports torch or Ray: they read these once.
 _SCRATCH = tempfile.mkdtemp(prefix="raytile-tests-", dir="/tmp")
 atexit.register(shutil.rmtree, _SCRATCH, ignore_errors=True)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     ZarrArray = zarr.Array[Any]
 
 GROUP = "zarr.json"
+MADE_BY = {"made_by": "raytile"}  # what a group says of itself
 
 
 def make_arrays(place: StoreLike, layout: CanvasLayout) -> None:
@@ -25,7 +26,7 @@ def make_arrays(place: StoreLike, layout: CanvasLayout) -> None:
     import zarr
     from zarr.codecs import ZstdCodec
 
-    group = zarr.create_group(store=place, zarr_format=3)
+    group = zarr.create_group(store=place, zarr_format=3, attributes=MADE_BY)
     for name, shape, chunks, dtype in (
         (IMAGE, layout.image_shape, layout.image_chunks, "uint8"),
         (LATENTS, layout.latents_shape, layout.latents_chunks, "float32"),

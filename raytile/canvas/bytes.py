@@ -108,7 +108,7 @@ class LocalBytes:
             return None if (self._root / key).exists() else self._put(key, data)
 
     def swap(self, key: str, tag: str, data: bytes) -> str | None:
-        if not self._root.is_dir():
+        if not (self._root / key).exists():
             return None
         with self._locked(key):
             found = self.read(key)

@@ -10,7 +10,7 @@ import pytest
 from canvas_parts import SMALL, head, owner
 
 from raytile.canvas import store
-from raytile.canvas.bytes import Bytes, LocalBytes, MemoryBytes
+from raytile.canvas.bytes import Bytes
 from raytile.canvas.claims import ask_cancel, claim, claim_head
 from raytile.canvas.head import Head, HeadConflict
 from raytile.canvas.headstore import HeadStore
@@ -127,11 +127,6 @@ def test_cancel_does_not_wait_longer_than_a_lease_for_the_living(tmp_path: Path,
     found = ask_cancel(live.path, clock=time.clock, sleep=time.sleep)
     assert (found.state, found.cancel_asked) == ("running", True)
     assert 115.0 <= time.now < 119.0
-
-
-@pytest.fixture(params=["local", "memory"])
-def objects(request: pytest.FixtureRequest, tmp_path: Path) -> Bytes:
-    return LocalBytes(tmp_path) if request.param == "local" else MemoryBytes()
 
 
 @pytest.mark.parametrize("state", ["failed", "running"])

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from raytile.canvas.bytes import LocalBytes, MemoryBytes
+from raytile.canvas.bytes import Bytes, LocalBytes
 from raytile.canvas.head import Head, HeadConflict, add_tiles
 from raytile.canvas.headstore import HeadStore
 from raytile.errors import CanvasError
@@ -82,16 +82,16 @@ def test_an_unknown_field_is_not_passed_over() -> None:
 # the contract of stores
 
 
-@pytest.fixture(params=["local", "memory"])
-def heads(request: pytest.FixtureRequest, tmp_path: Path) -> HeadStore:
-    return HeadStore(LocalBytes(tmp_path) if request.param == "local" else MemoryBytes())
+@pytest.fixture
+def heads(objects: Bytes) -> HeadStore:
+    return HeadStore(objects)
 
 
 def test_no_head_yet(heads: HeadStore) -> None:
     with pytest.raises(CanvasError, match="no head"):
         heads.read()
     with pytest.raises(HeadConflict):
-        heads.swap("", head())
+        heads.swap("absent", head())
 
 
 def test_create_once(heads: HeadStore) -> None:

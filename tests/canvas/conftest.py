@@ -1,0 +1,27 @@
+"""The three kinds of places that objects may lie in."""
+
+from __future__ import annotations
+
+import secrets
+from pathlib import Path
+
+import pytest
+
+from raytile.canvas.bytes import Bytes, LocalBytes, MemoryBytes
+from raytile.canvas.place import bytes_at
+
+PLACES = ("local", "memory", "s3")
+
+
+@pytest.fixture(params=PLACES)
+def objects(request: pytest.FixtureRequest, tmp_path: Path) -> Bytes:
+    """An empty place for objects, of each kind."""
+    if request.param == "local":
+        return LocalBytes(tmp_path)
+    return MemoryBytes() if request.param == "memory" else bytes_at(request.getfixturevalue("bucket"))
+
+
+@pytest.fixture
+def bucket(s3: object) -> str:  # noqa: ARG001
+    """The URL of a canvas that is not there yet, in the bucket of a running server."""
+    return f"s3://pictures/{secrets.token_hex(4)}/a.zarr"

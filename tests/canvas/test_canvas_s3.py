@@ -1,0 +1,430 @@
+"""A canvas in a bucket is the canvas it is on disk, and whichever request is the last one, what stands is true."""
+
+from __future__ import annotations
+
+import pickle
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import obstore
+import pytest
+import zarr
+from canvas_parts import SMALL, cells, head, owner, pixels
+from obstore.exceptions import GenericError
+from obstore.store import S3Store
+from PIL import Image
+from zarr.storage import ObjectStore
+
+from raytile.canvas import bucket as buckets
+from raytile.canvas import store
+from raytile.canvas.bytes import Bytes
+from raytile.canvas.canvas import Canvas
+from raytile.canvas.claims import ask_cancel, claim
+from raytile.canvas.export import export_picture
+from raytile.canvas.head import HeadConflict
+from raytile.canvas.headstore import HEAD
+from raytile.canvas.info import describe
+from raytile.canvas.keeper import Committed, Keeper, Trouble
+from raytile.canvas.layout import CanvasLayout
+from raytile.canvas.patience import Patience
+from raytile.canvas.place import bytes_at
+from raytile.canvas.s3 import S3Bytes
+from raytile.errors import CanvasError
+from raytile.geometry.box import Box
+from tests.s3 import Server
+
+OTHER = CanvasLayout(width=64, height=64, channels=4, rows=8, columns=8, tile_cells=4, factor=8)
+
+
+def paint(canvas: Canvas) -> None:
+    for tile in range(canvas.layout.tiles):
+        canvas.write_image(tile, pixels(canvas.layout, tile))
+        canvas.write_latents(tile, cells(canvas.layout, tile))
+
+
+def keys(url: str) -> set[str]:
+    return set(bytes_at(url).sizes())
+
+
+def test_what_was_written_is_read_back(bucket: str, tmp_path: Path) -> None:
+    assert not store.exists(bucket)
+    with pytest.raises(CanvasError, match=f"there is no canvas at {bucket}"):
+        store.open(bucket)
+    canvas = store.create(bucket, SMALL, head())
+    assert store.exists(bucket)
+    worker = pickle.loads(pickle.dumps(canvas))
+    assert not worker.stored(0)
+    paint(worker)
+    worker.write_snapshot(2, 0, np.stack([cells(SMALL, 0)]))
+    assert worker.read_snapshot(2, 0).tobytes() == cells(SMALL, 0).tobytes()
+    canvas.commit(lambda found: found.with_tiles(range(SMALL.tiles), 2.0).but(state="finished"))
+    canvas.drop_snapshots()
+    opened = store.open(bucket)
+    assert opened.path == bucket
+    assert opened.head().state == "finished"
+    local = store.create(tmp_path / "a.zarr", SMALL, head())
+    paint(local)
+    assert opened.digests() == local.digests()
+    np.testing.assert_array_equal(opened.read_latents(Box(1, 9, 2, 7)), local.read_latents(Box(1, 9, 2, 7)))
+    with Image.open(export_picture(opened, tmp_path / "a.png")) as picture:
+        whole = opened.read_image(Box(0, SMALL.height, 0, SMALL.width))
+        np.testing.assert_array_equal(np.asarray(picture), whole.transpose(1, 2, 0))
+    facts = describe(opened)
+    assert facts["path"] == bucket
+    assert facts["bytes_on_disk"] == sum(bytes_at(bucket).sizes().values()) > SMALL.tiles * 3000
+    chunks = {f"{name}/c/0/{y}/{x}" for name in ("image", "latents") for y in range(3) for x in range(3)}
+    assert keys(bucket) == {*buckets.METADATA, HEAD, *chunks}
+
+
+def test_it_is_a_plain_zarr_group_for_others(bucket: str, s3: Server) -> None:
+    paint(store.create(bucket, SMALL, head()))
+    plain = S3Store(
+        "pictures",
+        prefix=bucket.removeprefix("s3://pictures/"),
+        endpoint=s3.endpoint,
+        access_key_id="raytile-tests",
+        secret_access_key="not-a-secret",
+        region="us-east-1",
+        client_options={"allow_http": True},
+    )
+    group: Any = zarr.open_group(ObjectStore(plain), mode="r")
+    np.testing.assert_array_equal(group["image"][:, :32, :32], pixels(SMALL, 0))
+
+
+def test_claim_cancel_and_conflicts(bucket: str) -> None:
+    old = store.create(bucket, SMALL, head(state="failed", error="why"))
+    mine = claim(bucket, owner("t1", host="node-b", pid=5), clock=time.monotonic, sleep=time.sleep, lease=0.2)
+    with pytest.raises(HeadConflict, match="process 5 on node-b"):
+        old.commit(lambda found: found)
+    assert mine.commit(lambda found: found.but(step=1)).claims == 1
+    assert ask_cancel(bucket, clock=time.monotonic, sleep=time.sleep).state == "cancelled"
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("s3://pictures/a", "ends in .zarr: try a.zarr"),
+        ("s3://pictures", "does not name a bucket and a key"),
+        ("s3:///a.zarr", "does not name a bucket and a key"),
+        ("gs://pictures/a.zarr", r"local directory or at s3://BUCKET/NAME\.zarr"),
+        ("s3://no-such-bucket-here/a.zarr", "there is no bucket 'no-such-bucket-here': make it first"),
+    ],
+)
+@pytest.mark.usefixtures("s3")
+def test_bad_places_are_refused(path: str, message: str) -> None:
+    with pytest.raises(CanvasError, match=message):
+        store.check(path, SMALL)
+
+
+def test_one_place_has_one_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert store.where("s3://b//x///a.zarr/") == store.where(Path("s3://b/x/a.zarr")) == "s3://b/x/a.zarr"
+    assert store.is_remote("s3://b/a.zarr")
+    assert store.is_remote(Path("s3://b/a.zarr"))
+    monkeypatch.chdir(tmp_path)
+    assert store.where("x/a.zarr") == store.where(tmp_path / "x/a.zarr") == str(tmp_path / "x/a.zarr")
+    assert not store.is_remote("s3/a.zarr")
+
+
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        ({"AWS_ACCESS_KEY_ID": "unknown"}, r"refused \(InvalidAccessKeyId: .*\): check AWS_ACCESS_KEY_ID"),
+        ({"AWS_SECRET_ACCESS_KEY": "wrong"}, r"refused \(SignatureDoesNotMatch: .*AWS_SECRET_ACCESS_KEY"),
+        ({"AWS_ACCESS_KEY_ID": None, "AWS_SECRET_ACCESS_KEY": None}, "no AWS credentials: set AWS_ACCESS_KEY_ID"),
+        ({"AWS_PROFILE": "nobody"}, "profile .nobody. could not be found: check the AWS_ settings"),
+        ({"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, r"no answer for 0.3 s \(http://127.0.0.1:9: Connection refused\)"),
+        ({"AWS_ENDPOINT_URL_S3": "http://127.0.0.1:9"}, r"127.0.0.1:9: Connection refused\): is the store up, .*URL"),
+        ({"RAYTILE_STORE_DEADLINE": "soon"}, "RAYTILE_STORE_DEADLINE='soon' is not a number of seconds"),
+    ],
+)
+def test_what_is_set_up_wrong_is_named(
+    bucket: str, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str | None], message: str
+) -> None:
+    for name, value in {"RAYTILE_STORE_DEADLINE": "0.3", **variables}.items():
+        if value is None:
+            monkeypatch.delenv(name)
+        else:
+            monkeypatch.setenv(name, value)
+    with pytest.raises(CanvasError, match=message) as told:
+        store.check(bucket, SMALL)
+    assert "\n" not in str(told.value)
+
+
+def test_checking_leaves_nothing(bucket: str) -> None:
+    store.check(bucket, SMALL)
+    assert keys(bucket) == set()
+
+
+def test_a_server_that_overwrites_on_if_none_match_is_refused(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def careless(self: S3Bytes, key: str, data: bytes) -> str:
+        self.write(key, data)
+        return "tag"
+
+    monkeypatch.setattr(S3Bytes, "create", careless)
+    with pytest.raises(CanvasError, match="does not keep If-None-Match"):
+        store.check(bucket, SMALL)
+    assert keys(bucket) == set()
+
+
+# replacing what is there
+
+
+def test_overwrite_spares_the_living_and_what_is_no_canvas(bucket: str) -> None:
+    store.create(bucket, SMALL, head(owner=owner("t0", host="node-b", pid=9), updated=5000.0))
+    with pytest.raises(CanvasError, match="exists: choose another name, or replace it with --overwrite"):
+        store.create(bucket, SMALL, head(owner=owner("t1")))
+    with pytest.raises(CanvasError, match="by process 9 on node-b: stop that first"):
+        store.create(bucket, SMALL, head(owner=owner("t1")), overwrite=True, clock=lambda: 5010.0)
+    store.create(bucket, SMALL, head(owner=owner("t1")), overwrite=True, clock=lambda: 5020.0)
+    stranger = bucket.replace("a.zarr", "b.zarr")
+    bytes_at(stranger).write("letter.txt", b"mine")
+    with pytest.raises(CanvasError, match=r"is not a raytile canvas, and holds letter\.txt: it stays"):
+        store.create(stranger, SMALL, head(), overwrite=True)
+    assert keys(stranger) == {"letter.txt"}
+    plain = bucket.replace("a.zarr", "c.zarr")
+    zarr.create_group(bytes_at(plain).arrays())
+    with pytest.raises(CanvasError, match=r"holds zarr\.json"):
+        store.create(plain, SMALL, head(), overwrite=True)
+
+
+class Cut(Exception):
+    """The power has gone."""
+
+
+class Failing:
+    """Objects whose power goes at the request number `cut`: before it is heard, or after but before its answer."""
+
+    def __init__(self, objects: Bytes, cut: int, heard: bool) -> None:
+        self.objects, self.where = objects, objects.where
+        self.left, self.heard = cut, heard
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        call = getattr(self.objects, name)
+
+        def counted(*args: Any) -> Any:
+            if self.left < 0:
+                raise Cut
+            self.left -= 1
+            if self.left < 0 and not self.heard:
+                raise Cut
+            done = call(*(list(each) if name == "delete" else each for each in args))
+            if self.left < 0:
+                raise Cut
+            return done
+
+        return counted
+
+
+@pytest.mark.parametrize("heard", [False, True])
+@pytest.mark.parametrize(
+    ("layout", "expected"), [(SMALL, ["t0", "emptied", "t1"]), (OTHER, ["t0", "emptied", "-", "t1"])]
+)
+@pytest.mark.usefixtures("s3")
+def test_the_power_goes_at_any_request_of_an_overwrite(layout: CanvasLayout, expected: list[str], heard: bool) -> None:
+    seen = []
+    for cut in range(100):
+        place = f"s3://pictures/{secrets.token_hex(4)}/a.zarr"
+        old = store.create(place, SMALL, head())
+        old.write_image(4, pixels(SMALL, 4))
+        old.write_snapshot(1, 0, np.stack([cells(SMALL, 0)]))
+        old.commit(lambda found: found.with_tiles([4], 2.0).but(state="failed", snapshot=1))
+        wanted = head(layout, owner=owner("t1"))
+        try:
+            buckets.make(Failing(bytes_at(place), cut, heard), layout, wanted, 3000.0)  # type: ignore[arg-type]
+            over = True
+        except Cut:
+            over = False
+        seen.append(what_stands(place, layout))
+        # and whatever it is, the next try makes the canvas
+        store.create(place, layout, head(layout, owner=owner("t2")), overwrite=store.exists(place))
+        assert keys(place) == {*buckets.METADATA, HEAD}
+        assert store.open(place).layout == layout
+        if over:
+            break
+    assert over
+    assert sorted(set(seen), key=seen.index) == expected
+
+
+def what_stands(place: str, layout: CanvasLayout) -> str:
+    """Open what is there, and hold its head against it."""
+    if not store.exists(place):
+        with pytest.raises(CanvasError, match="there is no canvas at"):
+            store.open(place)
+        return "-"
+    canvas = store.open(place)
+    found = canvas.head()
+    for tile in range(canvas.layout.tiles):
+        assert not found.has(tile) or canvas.stored(tile)
+    if found.snapshot is not None:
+        canvas.read_snapshot(found.snapshot, 0)
+    if found.owner.token == "t1" and found.claims == 1:
+        assert (found.state, found.done, canvas.layout) == ("running", 0, SMALL)
+        return "emptied"
+    assert canvas.layout == (layout if found.owner.token == "t1" else SMALL)
+    return found.owner.token
+
+
+@pytest.mark.parametrize("heard", [False, True])
+@pytest.mark.usefixtures("s3")
+def test_the_power_goes_at_any_request_of_a_creation(heard: bool) -> None:
+    seen = []
+    for cut in range(100):
+        place = f"s3://pictures/{secrets.token_hex(4)}/a.zarr"
+        try:
+            buckets.make(Failing(bytes_at(place), cut, heard), SMALL, head(owner=owner("t1")), 3000.0)  # type: ignore[arg-type]
+            over = True
+        except Cut:
+            over = False
+        seen.append(what_stands(place, SMALL))
+        store.create(place, OTHER, head(OTHER, owner=owner("t2")), overwrite=store.exists(place))
+        if over:
+            break
+    assert over
+    assert sorted(set(seen), key=seen.index) == ["-", "t1"]
+
+
+@pytest.mark.parametrize("layouts", [(SMALL, SMALL), (SMALL, OTHER)])
+@pytest.mark.usefixtures("s3")
+def test_of_two_that_make_a_canvas_at_most_one_succeeds(layouts: tuple[CanvasLayout, CanvasLayout]) -> None:
+    for _ in range(8):
+        place = f"s3://pictures/{secrets.token_hex(4)}/a.zarr"
+        together, made = threading.Barrier(2), []
+
+        def attempt(
+            number: int, place: str = place, together: threading.Barrier = together, made: list[int] = made
+        ) -> None:
+            wanted = head(layouts[number], owner=owner(f"t{number}"))
+            together.wait()
+            try:
+                store.create(place, layouts[number], wanted)
+            except CanvasError:
+                return
+            made.append(number)
+
+        makers = [threading.Thread(target=attempt, args=(number,)) for number in range(2)]
+        for maker in makers:
+            maker.start()
+        for maker in makers:
+            maker.join()
+        assert len(made) <= 1
+        for winner in made:
+            assert store.open(place).layout == layouts[winner]
+            assert store.open(place).head().owner.token == f"t{winner}"
+
+
+# answers that are lost, servers that are away
+
+
+@pytest.fixture
+def lossy(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Of each put named here (`heard` or `lost`, in order), the answer does not come."""
+    plan: list[str] = []
+    put = obstore.put
+
+    def losing(*args: Any, **options: Any) -> Any:
+        fate = plan.pop(0) if plan else "fine"
+        done = put(*args, **options) if fate != "lost" else None
+        if fate != "fine":
+            raise GenericError("HTTP error: error sending request")
+        return done
+
+    monkeypatch.setattr(obstore, "put", losing)
+    return plan
+
+
+@pytest.mark.parametrize("fates", [["heard"], ["lost"], ["lost", "heard", "lost"]])
+def test_a_swap_whose_answer_is_lost_counts(bucket: str, lossy: list[str], fates: list[str]) -> None:
+    objects = bytes_at(bucket)
+    lossy += fates
+    tag = objects.create(HEAD, b"1")
+    assert (b"1", tag) == objects.read(HEAD)
+    lossy += fates
+    tag = objects.swap(HEAD, str(tag), b"2")
+    assert (b"2", tag) == objects.read(HEAD)
+    assert not lossy
+
+
+def test_a_swap_whose_answer_is_lost_is_no_one_elses(bucket: str, lossy: list[str]) -> None:
+    objects = bytes_at(bucket)
+    tag = objects.create(HEAD, b"1")
+    assert objects.swap(HEAD, str(tag), b"theirs")
+    lossy += ["lost"]
+    assert objects.swap(HEAD, str(tag), b"ours") is None
+    assert objects.create(HEAD, b"ours") is None
+
+
+@pytest.fixture
+def away(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """While this is set, no connection comes about: obstore's calls fail as they do with the server down."""
+    gone = threading.Event()
+    for name in ("put", "get", "head", "list", "delete", "put_async", "get_async"):
+        call = getattr(obstore, name)
+
+        def unless_gone(*args: Any, call: Callable[..., Any] = call, **options: Any) -> Any:
+            if gone.is_set():
+                raise GenericError("HTTP error: error sending request for http://127.0.0.1:9/")
+            return call(*args, **options)
+
+        monkeypatch.setattr(obstore, name, unless_gone)
+    yield gone
+    gone.clear()
+
+
+def test_a_store_that_is_away_for_a_while_costs_time_only(bucket: str, away: threading.Event) -> None:
+    canvas = store.create(bucket, SMALL, head())
+    away.set()
+    threading.Timer(0.6, away.clear).start()
+    canvas.write_image(0, pixels(SMALL, 0))
+    away.set()
+    threading.Timer(0.3, away.clear).start()
+    canvas.commit(lambda found: found.with_tiles([0], 2.0))
+    canvas.write_snapshot(1, 0, np.stack([cells(SMALL, 0)]))
+    assert canvas.stored(0)
+    assert canvas.head().has(0)
+
+
+def test_a_store_that_stays_away_is_told_in_time(bucket: str, away: threading.Event) -> None:
+    canvas = store.create(bucket, SMALL, head()).with_patience(Patience(0.3))
+    canvas.write_image(0, pixels(SMALL, 0))
+    away.set()
+    for act, doing in (
+        (lambda: canvas.write_image(1, pixels(SMALL, 1)), f"write image of tile 1 to {bucket}"),
+        (lambda: canvas.read_image(Box(0, 8, 0, 8)), f"read image of {bucket}"),
+        (lambda: canvas.commit(lambda found: found), f"write head.json of {bucket}"),
+        (lambda: canvas.read_snapshot(1, 0), f"read snapshots/1/0 of {bucket}"),
+        (canvas.drop_snapshots, f"look for head.json of {bucket}"),
+    ):
+        with pytest.raises(CanvasError, match=f"cannot {doing}: no answer for 0.3 s"):
+            act()
+
+
+def test_a_keeper_outlasts_an_outage(bucket: str, away: threading.Event) -> None:
+    canvas = store.create(bucket, SMALL, head())
+    keeper = Keeper(canvas, period=60.0, clock=lambda: 2000.0)
+    try:
+        keeper.post(lambda found: found.but(step=1))
+        assert keeper.flush(20)
+        away.set()
+        keeper.post(lambda found: found.but(step=2))
+        assert not keeper.flush(0.5)
+        keeper.post(lambda found: found.but(step=3))
+        away.clear()
+        assert keeper.flush(20)
+        news = keeper.news()
+        assert [each for each in news if isinstance(each, Committed)][-1] == Committed(3)
+        (told,) = [each for each in news if isinstance(each, Trouble)]
+        assert told.why.startswith("cannot write head.json of s3://")
+        assert canvas.head().step == 3
+        away.set()
+        keeper.post(lambda found: found.but(step=4))
+        assert not keeper.flush(0.3)
+    finally:
+        start = time.monotonic()
+        keeper.close()
+    assert time.monotonic() - start < 1.0
+    assert not keeper._thread.is_alive()
