@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import pickle
+import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from raytile.api import _first_head as first_head
-from raytile.api import canvas_layout, plan, render
-from raytile.canvas import store
-from raytile.canvas.canvas import Canvas
-from raytile.engine.driver import Driver
-from raytile.engine.pool import Outcome, Ref, Setup
+from raytile.api import plan, render
+from raytile.engine.pool import Crew, Outcome, Ref
 from raytile.engine.ray.pool import RayPool, worker_options
-from raytile.errors import ClusterError, InvalidRequest, RenderFailed
+from raytile.errors import ClusterError, InvalidRequest
 from raytile.events import Event, PhaseDone
 from raytile.plan.phases import Phase, phases, reads_before, route
 from raytile.plan.request import RenderRequest
@@ -29,18 +26,6 @@ from raytile.plan.route import Partition
 from tests.engine.renders import digests, paint, toy_request
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
-
-
-def drive(
-    request: RenderRequest, pool: RayPool, out: Path, listener: Callable[[Event], None] = lambda _: None, ahead: int = 4
-) -> Canvas:
-    """A render with a pool of the test's own."""
-    settled = plan(request)
-    pool.connect()
-    layout, head = canvas_layout(settled), first_head(settled)
-    setup = Setup(settled, Partition(pool.workers), str(out), layout, "cpu", head.owner.token)
-    create = partial(store.create, out, layout, head)
-    return Driver(setup, pool, create, (listener,), clock=time.monotonic, wall=time.time, ahead=ahead).run()
 
 
 OTHER = {"sync": "overlap", "wrap": "xy", "width": 640, "sampler": "euler_ancestral"}
@@ -74,11 +59,13 @@ def test_the_driver_never_imports_torch(ray_cluster: str, tmp_path: Path) -> Non
 
 
 class WatchedPool(RayPool):
-    """Counts what comes to the driver, and can make a worker nap before one of its calls."""
+    """Counts what comes to the driver, and can make a worker nap before one of its calls: (worker, level, step)."""
 
-    def __init__(self, workers: int, nap: tuple[int, int, int] | None = None, seconds: float = 3.0) -> None:
-        super().__init__(workers)
-        self.nap, self.seconds = nap, seconds
+    def __init__(
+        self, workers: int, nap: tuple[int, int, int] | None = None, seconds: float = 3.0, ahead: int = 4
+    ) -> None:
+        super().__init__(Crew(workers, workers))
+        self.nap, self.seconds, self.ahead = nap, seconds, ahead
         self.biggest = 0
         self.early: dict[int, Ref] = {}
         self.overtook: list[bool] = []
@@ -88,12 +75,12 @@ class WatchedPool(RayPool):
 
         sleeper, level, step = self.nap or (-1, -1, -1)
         nap = self.seconds
-        if worker == sleeper and method == "step" and args[1:3] == (level, step):
+        if worker == sleeper and method == "step" and args[2:4] == (level, step):
             self._actors[worker].__ray_call__.remote(lambda _self: time.sleep(nap))
         refs = super().call(worker, method, *args, returns=returns)
-        if method == "early" and args == (level, step + 1):
+        if method == "early" and args[1:] == (level, step + 1):
             self.early[worker] = refs[0]
-        elif method == "step" and args[1:3] == (level, step + 1) and worker in self.early and worker != sleeper:
+        elif method == "step" and args[2:4] == (level, step + 1) and worker in self.early and worker != sleeper:
             inside, _ = ray.wait([self.early[worker]], timeout=nap / 2)
             across, _ = ray.wait([refs[0]], timeout=0)
             self.overtook.append(bool(inside) and not across)
@@ -106,14 +93,14 @@ class WatchedPool(RayPool):
 
 
 def test_nothing_but_small_reports_comes_to_the_driver(tmp_path: Path) -> None:
-    pool = WatchedPool(3)
-    drive(toy_request(width=1600, height=400, steps=2), pool, tmp_path / "a.zarr")
+    with contextlib.closing(WatchedPool(3)) as pool:
+        render(toy_request(width=1600, height=400, steps=2), tmp_path / "a.zarr", pool=pool, device="cpu")
     assert 0 < pool.biggest < 2048
 
 
 def hanging(request: RenderRequest, workers: int, number: int) -> set[tuple[int, int]]:
     """(worker, phase) that cannot finish before worker 0 has done phase `number`."""
-    settled, partition = plan(request), Partition(workers)
+    settled, partition = plan(request), Partition.even(workers)
     course = phases(settled)
     late = {(0, number)}
     for phase in range(number + 1, len(course)):
@@ -135,8 +122,13 @@ def test_neighbours_wait_for_neighbours_and_nobody_for_everybody(tmp_path: Path)
     course = phases(plan(request))
     number = course.index(Phase("step", 0, step))
     seen: list[PhaseDone] = []
-    pool = WatchedPool(workers, nap=(0, 0, step))
-    drive(request, pool, tmp_path / "a.zarr", lambda e: seen.append(e) if isinstance(e, PhaseDone) else None, ahead=8)
+
+    def see(event: Event) -> None:
+        if isinstance(event, PhaseDone):
+            seen.append(event)
+
+    with contextlib.closing(WatchedPool(workers, nap=(0, 0, step), ahead=8)) as pool:
+        render(request, tmp_path / "a.zarr", pool=pool, device="cpu", listeners=[see])
     asleep = hanging(request, workers, number)
     woke = next(i for i, event in enumerate(seen) if (event.worker, event.phase) == (0, number))
     for hops in range(1, workers):
@@ -146,35 +138,35 @@ def test_neighbours_wait_for_neighbours_and_nobody_for_everybody(tmp_path: Path)
 
 
 def test_windows_that_hang_on_nobody_are_predicted_while_messages_are_on_their_way(tmp_path: Path) -> None:
-    pool = WatchedPool(2, nap=(0, 0, 1))
-    drive(toy_request(width=2048, height=256, tile=256, steps=3, levels=1), pool, tmp_path / "a.zarr")
+    wish = toy_request(width=2048, height=256, tile=256, steps=3, levels=1)
+    with contextlib.closing(WatchedPool(2, nap=(0, 0, 1))) as pool:
+        render(wish, tmp_path / "a.zarr", pool=pool, device="cpu")
     assert pool.overtook == [True]
 
 
-def test_a_killed_worker_fails_the_render_and_the_canvas_says_so(tmp_path: Path) -> None:
-    import ray
+def test_a_picture_whose_worker_was_killed_is_the_same(tmp_path: Path) -> None:
+    request = toy_request(steps=6)
+    _, alone = paint(request, tmp_path / "alone.zarr")
+    with contextlib.closing(WatchedPool(3)) as pool:
 
-    pool = WatchedPool(2)
+        def kill(event: Event) -> None:
+            if isinstance(event, PhaseDone) and event.phase == 3 and event.worker == 1 and 1 in pool.workers():
+                os.kill(pool._places[1].pid, signal.SIGKILL)
 
-    def kill(event: Event) -> None:
-        if isinstance(event, PhaseDone) and event.phase == 2 and event.worker == 1:
-            ray.kill(pool._actors[1])
-
-    with pytest.raises(RenderFailed, match="lost"):
-        drive(toy_request(), pool, tmp_path / "a.zarr", kill)
-    head = store.open(tmp_path / "a.zarr").head()
-    assert head.state == "failed"
-    assert head.error is not None
-    assert "lost" in head.error
+        canvas = render(request, tmp_path / "a.zarr", pool=pool, device="cpu", snapshot_every=1, listeners=[kill])
+    summary = canvas.head().summary
+    assert summary is not None
+    assert digests(summary) == digests(alone)
+    assert summary["rollbacks"] == 1
 
 
 def test_workers_that_find_no_place_are_an_error_that_says_what_is_free(tmp_path: Path) -> None:
-    pool = RayPool(2, options={"num_cpus": 1, "resources": {"unobtainium": 1}}, deadline=1.0)
-    try:
-        with pytest.raises(ClusterError, match=r"2 of 2 workers found no place .* free is .*'CPU'"):
-            pool.connect()
-    finally:
-        pool.close()
+    pool = RayPool(Crew(2, 2), options={"num_cpus": 1, "resources": {"unobtainium": 1}}, deadline=1.0)
+    with (
+        contextlib.closing(pool),
+        pytest.raises(ClusterError, match=r"2 of 2 workers found no place .* free is .*'CPU'"),
+    ):
+        render(toy_request(), tmp_path / "a.zarr", pool=pool)
     assert not list(tmp_path.iterdir())
 
 

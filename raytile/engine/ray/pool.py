@@ -55,12 +55,11 @@ class RayPool:
         self._places: dict[int, Place] = {}
         self._gone: dict[int, WorkerLost] = {}
         self._draining = Draining(time.monotonic)
-        self._joined = False
+        self._joined: str | None = None
 
     def connect(self, useful: int) -> None:
         kind = self._actor_kind()
-        how = session.join(self._address, self._crew, self._options)
-        self._joined = self._joined or how is not None
+        self._joined = self._joined or session.join(self._address, self._crew, self._options)
         import ray
 
         total = ray.cluster_resources()
@@ -74,7 +73,7 @@ class RayPool:
             least = most = min(max(1, gpus or cpus), useful)
         elif least < most:
             least, most = min(least, useful), min(most, useful)
-            if how == "started":  # a Ray of our own never grows
+            if self._joined == "started":  # a Ray of our own never grows
                 most = max(least, min(most, session.fits(total, self._options)))
         self.least, self.most = least, most
         self.hire(most - len(self.workers()))
@@ -255,4 +254,4 @@ class RayPool:
                 ray.shutdown()
         for table in (self._actors, self._numbers, self._placing, self._places, self._gone):
             table.clear()
-        self._joined = False
+        self._joined = None
