@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 EVERY = 5.0
 """Seconds between plain lines."""
+STEADY = 3
+"""Steps that show a new pace."""
 AT_ONCE = 8
 """Pieces of news that are told one by one within that time."""
 DECODE_SHARE = 0.08
@@ -36,7 +38,8 @@ DECODE_SHARE = 0.08
 class Gauge:
     """How far a render is and how long it still takes, from its events. `clock` gives seconds that only go forward.
 
-    The pace is that of the present stretch: since the workers were ready, were grouped anew, or went back."""
+    The pace is that of the present stretch: since the workers were ready, were grouped anew, or went back; for its
+    first few steps, that of the stretch before."""
 
     clock: Callable[[], float]
     started: RenderStarted | None = None
@@ -46,6 +49,10 @@ class Gauge:
     _since: float = 0.0
     _base: float | None = None
     """What was painted when the stretch began; None until its first step tells."""
+    _steps: int = 0
+    """Of this stretch."""
+    _pace: float | None = None
+    """Seconds that all the work would take at the pace of the stretch before."""
     _decoding_since: float | None = None
 
     def take(self, event: Event) -> None:
@@ -58,11 +65,12 @@ class Gauge:
         elif isinstance(event, StepDone):
             if self._base is None:
                 self._base = self._share(event.done - 1)
-            self.step = event
+            self.step, self._steps = event, self._steps + 1
             if event.done == event.total:
                 self._decoding_since = self.clock()
         elif isinstance(event, RolledBack | Regrouped):
-            self._since, self._base = self.clock(), self.painted if isinstance(event, Regrouped) else None
+            self._pace = self._seconds() if self._steps >= STEADY or self._pace is None else self._pace
+            self._since, self._base, self._steps = self.clock(), None, 0
             if isinstance(event, RolledBack):
                 self._decoding_since = None
         elif isinstance(event, TileDone):
@@ -91,10 +99,14 @@ class Gauge:
         if self._decoding_since is not None and self.tiles:
             total = self.started.tiles if self.started else 0
             return (self.clock() - self._decoding_since) * (total - len(self.tiles)) / len(self.tiles)
+        seconds = self._pace if self._pace is not None and self._steps < STEADY else self._seconds()
+        return None if seconds is None else seconds * (1 + DECODE_SHARE - self.painted)
+
+    def _seconds(self) -> float | None:
+        """What all the work would take at the pace of this stretch."""
         if self._base is None or self.painted <= self._base:
             return None
-        stretch = (self._decoding_since or self.clock()) - self._since
-        return stretch / (self.painted - self._base) * (1 + DECODE_SHARE - self.painted)
+        return ((self._decoding_since or self.clock()) - self._since) / (self.painted - self._base)
 
     def __str__(self) -> str:
         """Where the render is, in words."""

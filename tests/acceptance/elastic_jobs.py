@@ -89,6 +89,15 @@ def killed(address: str, out: str) -> dict[str, Any]:
     }
 
 
+def refused(address: str, out: str) -> dict[str, Any]:
+    """The command for another picture: the canvas stays as it is, and the example does not try again."""
+    before = store.open(out).head()
+    example = [sys.executable, str(EXAMPLES / "submit.py"), "--address", address, "--", *command(out, "2")]
+    done = subprocess.run([*example, "--seed", "5"], capture_output=True, text=True)
+    same = store.open(out).head() == before
+    return {"code": done.returncode, "jobs": done.stdout.count("job raysubmit_") // 2, "canvas_as_it_was": same}
+
+
 def main() -> None:
     from ray.job_submission import JobSubmissionClient
 
@@ -99,7 +108,8 @@ def main() -> None:
             client = JobSubmissionClient(address)
             rounds = [stopped(client, server.url(f"{n}.zarr"), moment) for n, moment in enumerate(MOMENTS)]
             crash = killed(address, server.url("killed.zarr"))
-    say(crash)
+            other = refused(address, server.url("killed.zarr"))
+    say(crash, other)
     checks = {
         "every stopped job was told, and kept its canvas": all(
             found["left"] in ("cancelled", None) and found["said"].startswith("error: stopped") for found in rounds
@@ -110,8 +120,14 @@ def main() -> None:
         "the second job finishes the same picture": all(found["digests"] == digests(calm) for found in rounds),
         "a killed job is tried again and finishes the same picture": crash["code"] == 0
         and crash["digests"] == digests(calm),
+        "another picture is refused, once, and the canvas left alone": other
+        == {"code": 2, "jobs": 1, "canvas_as_it_was": True},
     }
-    report("ray job submit: renders, is stopped, a second job resumes", checks, {"stops": rounds, "killed": crash})
+    report(
+        "ray job submit: renders, is stopped, a second job resumes",
+        checks,
+        {"stops": rounds, "killed": crash, "refused": other},
+    )
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from raytile.canvas import store
 from raytile.plan.request import RenderRequest
 from tests.cli.jobs import BIN, EXAMPLES, job_head, wait_for, wait_over
 
-STEPS = 24
+STEPS = 12
 PICTURE: dict[str, Any] = {
     "prompt": "islands",
     "width": 600,
@@ -32,7 +32,7 @@ RAY_WAITS = 3.0
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with job_head(tmp_path_factory.mktemp("head"), RAYTILE_TIMED_SLOWER="8") as found:
+    with job_head(tmp_path_factory.mktemp("head"), RAYTILE_TIMED_SLOWER="6") as found:
         yield found
 
 
@@ -69,14 +69,6 @@ def test_a_job_is_stopped_and_the_same_command_goes_on(address: str, tmp_path: P
     assert head.claims == 1
     whole = render(RenderRequest.parse(**PICTURE), tmp_path / "b.zarr", in_process=True)
     assert (head.summary or {})["pixels_sha256"] == (whole.head().summary or {})["pixels_sha256"]
-
-    refused = subprocess.run(
-        [sys.executable, str(EXAMPLES / "submit.py"), "--address", address, "--", *command(out), "--seed", "5"],
-        capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
-    assert refused.returncode == 2
-    assert refused.stdout.count("\njob ") + refused.stdout.startswith("job ") == 1  # not tried again
-    assert store.open(out).head() == head
 
 
 @pytest.mark.ray

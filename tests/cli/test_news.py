@@ -137,9 +137,16 @@ def test_a_worker_that_comes_later_changes_the_pace_and_no_more() -> None:
     came = (3.0, ready(1)), (0.0, Regrouped(1, 9, (0, 1), 8, "worker 1 joined"))
     gauge = gauge_after((0, START), (9, ready(0)), *before, *came)
     assert gauge.painted == pytest.approx(4 / STEPS)
-    assert gauge.seconds_to_go() is None
-    gauge = gauge_after((0, START), (9, ready(0)), *before, *came, (2, step(5)), (2, step(6)))
-    assert gauge.seconds_to_go() == pytest.approx(2 * (STEPS * (1 + DECODE_SHARE) - 6))
+    assert gauge.seconds_to_go() == pytest.approx((4 + 3 / 4) * (STEPS * (1 + DECODE_SHARE) - 4))
+    after = [(2.0, step(number)) for number in range(5, 8)]
+    gauge = gauge_after((0, START), (9, ready(0)), *before, *came, *after)
+    assert gauge.seconds_to_go() == pytest.approx(2 * (STEPS * (1 + DECODE_SHARE) - 7))
+
+
+def test_its_first_step_after_a_change_tells_nothing_yet() -> None:
+    before = [(4.0, step(number)) for number in range(1, 7)]
+    gauge = gauge_after((0, START), (9, ready(0)), *before, (0, back()), (60, step(4)))
+    assert gauge.seconds_to_go() == pytest.approx(4 * (STEPS * (1 + DECODE_SHARE) - 4))
 
 
 def test_a_render_that_goes_on_in_the_middle_is_not_taken_for_a_fast_one() -> None:
