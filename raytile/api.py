@@ -1,4 +1,4 @@
-"""What Python users and the CLI call: plan a picture, render it, get the canvas."""
+"""What Python users and the CLI call: plan a picture, render it, go on with it, get the canvas."""
 
 from __future__ import annotations
 
@@ -6,27 +6,29 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from raytile.canvas import store
+from raytile.canvas import claims, shared, store
 from raytile.canvas.canvas import Canvas
 from raytile.canvas.head import Head, ModelName, Owner
+from raytile.canvas.keeper import Keeper
 from raytile.canvas.layout import CanvasLayout
 from raytile.engine.driver import Driver
-from raytile.engine.pool import Pool, Setup
-from raytile.errors import InvalidRequest
-from raytile.events import Listener
+from raytile.engine.pool import Crew, Pool, Setup
+from raytile.engine.state import Bounds, Start
+from raytile.errors import InvalidRequest, first_line
+from raytile.events import ClaimWaiting, Listener
 from raytile.models import registry
 from raytile.plan.plan import Plan, make_plan
 from raytile.plan.request import RenderRequest
-from raytile.plan.route import Partition
 
 DEVICES = ("auto", "cpu", "cuda")
-MAX_WORKERS = 4096
+LEASE = "RAYTILE_LEASE"
+LONGEST_LEASE = 3600.0
 
 
 def plan(request: RenderRequest) -> Plan:
@@ -40,37 +42,103 @@ def render(
     request: RenderRequest,
     out: str | Path,
     *,
-    workers: int | None = None,
+    workers: int | str | Crew | None = None,
     in_process: bool = False,
     address: str | None = None,
     device: str = "auto",
     worker_resources: Mapping[str, Any] | None = None,
     overwrite: bool = False,
+    resume: bool = False,
+    snapshot_every: int | None = None,
+    lease: float | None = None,
+    pool: Pool | None = None,
     listeners: Sequence[Listener] = (),
 ) -> Canvas:
-    """Paint `request` onto a new canvas at `out` (a directory NAME.zarr) and return it, finished.
+    """Paint `request` onto a canvas at `out` (NAME.zarr, a directory or s3://BUCKET/NAME.zarr) and return it, finished.
 
     Renders on Ray: the one this process is connected to, the one at `address` or RAY_ADDRESS, or one started here;
-    with `in_process` without Ray. None of that changes a pixel. `worker_resources` are Ray actor options, such as
-    {"num_gpus": 0.5}. What can be wrong is found before anything is written: `RaytileError`s with exit code 2. Later
-    `RenderFailed` or `RenderCancelled`; the canvas then says how far it came. In the main thread, SIGINT and SIGTERM
-    cancel while it runs."""
-    if device not in DEVICES:
-        raise InvalidRequest(f"device: {device!r} is none of {', '.join(DEVICES)}")
-    if workers is not None and not 1 <= workers <= MAX_WORKERS:
-        raise InvalidRequest(f"workers: must be 1 to {MAX_WORKERS} (got {workers})")
-    plan_ = plan(request)
-    layout = canvas_layout(plan_)
-    store.check(out, layout, overwrite, socket.gethostname())
-    pool = _pool(workers, in_process, address, worker_resources)
-    try:
-        pool.connect()
-        head = _first_head(plan_)
-        setup = Setup(plan_, Partition(pool.workers), str(Path(out).absolute()), layout, device, head.owner.token)
-        create = partial(store.create, out, layout, head, overwrite)
-        return Driver(setup, pool, create, listeners, clock=time.monotonic, wall=time.time).run()
-    finally:
-        pool.close()
+    with `in_process` without Ray; or on `pool`, which is left open. None of that changes a pixel. `workers` is a
+    number, a range ("2..16": starts with two, takes in what comes) or "auto"; `worker_resources` are Ray actor options,
+    such as {"num_gpus": 0.5}. With `resume` it is safe to repeat: it starts, goes on with, or returns the finished
+    canvas of the same plan. Every `snapshot_every` steps (0: never; None: as often as costs little) workers store
+    their latents, whence a render goes on after losses. `lease`: seconds after which a silent driver counts as dead.
+
+    What can be wrong is found before anything is written: `RaytileError`s with exit code 2. Later `RenderFailed` or
+    `RenderCancelled`; the canvas then says how far it came. In the main thread, SIGINT and SIGTERM cancel."""
+    _check(device, snapshot_every)
+    crew, lease = _crew(workers), _lease(lease)
+    plan_, where = plan(request), store.where(out)
+    layout, owner = canvas_layout(plan_), _owner()
+    if resume and not overwrite and store.exists(where):
+        found = store.open(where).head()
+        if found.plan_hash != plan_.hash:
+            raise InvalidRequest(
+                f"{where} is the canvas of another request ({_difference(found.request, plan_.request)}): "
+                "choose another name, or replace it with --overwrite"
+            )
+        return _go_on(
+            where, plan_, crew, in_process, address, device, worker_resources, snapshot_every, lease, pool, listeners
+        )
+    store.check(where, layout, overwrite, socket.gethostname())
+    head = _first_head(plan_, owner, lease)
+
+    def begin() -> tuple[Canvas, Keeper]:
+        canvas = store.create(where, layout, head, overwrite)
+        shared.remove_proof(where, owner.token)
+        return canvas, Keeper(canvas, clock=time.time)
+
+    setup = Setup(plan_, where, layout, device, owner.token)
+    return _run(setup, Start(), begin, pool or _pool(crew, in_process, address, worker_resources), pool is None,
+                snapshot_every, listeners)  # fmt: skip
+
+
+def resume(
+    canvas: str | Path,
+    *,
+    workers: int | str | Crew | None = None,
+    in_process: bool = False,
+    address: str | None = None,
+    device: str = "auto",
+    worker_resources: Mapping[str, Any] | None = None,
+    snapshot_every: int | None = None,
+    lease: float | None = None,
+    pool: Pool | None = None,
+    listeners: Sequence[Listener] = (),
+) -> Canvas:
+    """Go on with a canvas that was not finished, by any number of workers; a finished one is returned as it is.
+
+    Options are those of `render`. Raises `CanvasError`, naming the owner, where a live render holds the canvas."""
+    _check(device, snapshot_every)
+    crew, where = _crew(workers), store.where(canvas)
+    head = store.open(where).head()
+    settled = plan(head.request)
+    if settled.hash != head.plan_hash:
+        was = head.versions.get("raytile", "another raytile")
+        raise InvalidRequest(
+            f"{where} was begun with another model folder or by {was}: its request means another picture here; "
+            "go on with what it was begun with"
+        )
+    return _go_on(
+        where, settled, crew, in_process, address, device, worker_resources, snapshot_every,
+        None if lease is None else _lease(lease), pool, listeners,
+    )  # fmt: skip
+
+
+def cancel(canvas: str | Path) -> Head:
+    """Stop the render that holds this canvas, wherever it runs; returns the head as it stands then.
+
+    The canvas can be gone on with. Raises `CanvasError` where there is nothing to stop."""
+    return claims.ask_cancel(canvas, clock=time.monotonic, sleep=time.sleep)
+
+
+def make_pool(
+    workers: int | str | Crew | None = None,
+    in_process: bool = False,
+    address: str | None = None,
+    worker_resources: Mapping[str, Any] | None = None,
+) -> Pool:
+    """Workers for several renders: give it to each as `pool`, and close it in the end."""
+    return _pool(_crew(workers), in_process, address, worker_resources)
 
 
 def canvas_layout(plan: Plan) -> CanvasLayout:
@@ -86,28 +154,135 @@ def canvas_layout(plan: Plan) -> CanvasLayout:
     )
 
 
-def _pool(
-    workers: int | None, in_process: bool, address: str | None, worker_resources: Mapping[str, Any] | None
-) -> Pool:
+def useful_workers(plan: Plan) -> int:
+    """How many workers can have work at once: one per window of the finest step, or per tile."""
+    last = len(plan.levels) - 1
+    return max(plan.tiling.count, len(plan.windows(last, plan.levels[last].first_step)))
+
+
+def _go_on(
+    where: str,
+    plan_: Plan,
+    crew: Crew,
+    in_process: bool,
+    address: str | None,
+    device: str,
+    worker_resources: Mapping[str, Any] | None,
+    snapshot_every: int | None,
+    lease: float | None,
+    pool: Pool | None,
+    listeners: Sequence[Listener],
+) -> Canvas:
+    """Claim the canvas and bring it to its end."""
+    owner = _owner()
+
+    def waiting(head: Head, seconds: float) -> None:
+        for listener in listeners:
+            listener(ClaimWaiting(f"process {head.owner.pid} on {head.owner.host}", seconds))
+
+    canvas = claims.claim(where, owner, clock=time.monotonic, sleep=time.sleep, on_wait=waiting, lease=lease)
+    head = canvas.head()
+    if head.state == "finished":
+        return canvas
+    keeper = Keeper(canvas, clock=time.time)
+    start = Start(
+        snapshot=head.snapshot or 0,
+        denoised=head.denoised,
+        tiles_done=frozenset(tile for first, last in head.tiles_done for tile in range(first, last + 1)),
+        probe=head.device_digest,
+    )
+    setup = Setup(plan_, where, canvas.layout, device, owner.token)
+    try:
+        return _run(setup, start, lambda: (canvas, keeper), pool or _pool(crew, in_process, address, worker_resources),
+                    pool is None, snapshot_every, listeners)  # fmt: skip
+    except BaseException as error:
+        # What fails before the driver runs fails with the canvas held: give it back as it was.
+        with suppress(Exception):
+            why = first_line(error)
+            keeper.post(lambda now: now.but(state="failed", error=why) if now.state == "running" else now)
+            keeper.flush(2.0)
+        raise
+    finally:
+        keeper.close()
+
+
+def _run(
+    setup: Setup,
+    start: Start,
+    begin: Callable[[], tuple[Canvas, Keeper]],
+    pool: Pool,
+    ours: bool,
+    snapshot_every: int | None,
+    listeners: Sequence[Listener],
+) -> Canvas:
+    try:
+        pool.connect(useful_workers(setup.plan))
+        shared.leave_proof(setup.canvas, setup.token)
+        bounds = Bounds(pool.least, pool.most, pool.ahead, snapshot_every, keep_idle=not ours)
+        return Driver(setup, pool, begin, listeners, time.monotonic, time.time, start=start, bounds=bounds).run()
+    finally:
+        shared.remove_proof(setup.canvas, setup.token)
+        if ours:
+            pool.close()
+
+
+def _pool(crew: Crew, in_process: bool, address: str | None, worker_resources: Mapping[str, Any] | None) -> Pool:
     if in_process:
         from raytile.engine.local import LocalPool
 
-        return LocalPool(workers or 1)
+        return LocalPool(crew.least or 1)
     from raytile.engine.ray.pool import RayPool
 
-    return RayPool(workers, address, worker_resources)
+    return RayPool(crew, address, worker_resources)
 
 
-def _first_head(plan: Plan) -> Head:
+def _check(device: str, snapshot_every: int | None) -> None:
+    if device not in DEVICES:
+        raise InvalidRequest(f"device: {device!r} is none of {', '.join(DEVICES)}")
+    if snapshot_every is not None and snapshot_every < 0:
+        raise InvalidRequest(f"snapshot_every: must be 0 (never) or more steps (got {snapshot_every})")
+
+
+def _crew(workers: int | str | Crew | None) -> Crew:
+    return workers if isinstance(workers, Crew) else Crew.parse(workers)
+
+
+def _lease(asked: float | None) -> float:
+    """Seconds, from the argument, else the environment variable RAYTILE_LEASE, else the head's default."""
+    text = os.environ.get(LEASE, "").strip() if asked is None else str(asked)
+    try:
+        seconds = float(text or Head.model_fields["lease"].default)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds <= LONGEST_LEASE:
+        raise InvalidRequest(f"lease: must be seconds up to {LONGEST_LEASE:.0f} (got {text}; see {LEASE})")
+    return seconds
+
+
+def _difference(one: RenderRequest, other: RenderRequest) -> str:
+    """The first field in which two requests differ, for people."""
+    for name in type(one).model_fields:
+        was, now = getattr(one, name), getattr(other, name)
+        if was != now:
+            return f"{name} was {was!r} and is {now!r} here"
+    return "the model or raytile changed"
+
+
+def _owner() -> Owner:
+    return Owner(host=socket.gethostname(), pid=os.getpid(), token=secrets.token_hex(16))
+
+
+def _first_head(plan: Plan, owner: Owner, lease: float) -> Head:
     now = time.time()
     return Head(
         request=plan.request,
         plan_hash=plan.hash,
         model=ModelName(name=plan.spec.name, digest=plan.spec.digest),
         versions=_versions(),
-        owner=Owner(host=socket.gethostname(), pid=os.getpid(), token=secrets.token_hex(16)),
+        owner=owner,
         created=now,
         updated=now,
+        lease=lease,
         levels=len(plan.levels),
         steps=plan.steps,
         tiles_total=plan.tiling.count,

@@ -37,6 +37,10 @@ class WorkerLost(RaytileError):
     """A worker died or cannot be reached any more."""
 
 
+class Abandoned(RaytileError):
+    """A call was given up because nobody wants what it would do any more."""
+
+
 class RenderFailed(RaytileError):
     """The render ended without a picture; the canvas tells how far it came."""
 

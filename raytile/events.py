@@ -38,9 +38,118 @@ class WorkerReady:
 
 @dataclass(frozen=True)
 class WorkerLost:
-    """A worker died, or a call on it failed; `why` is one line."""
+    """A worker's process is gone, or cannot be reached; `why` is one line. The render goes on without it."""
 
     worker: int
+    why: str
+
+
+@dataclass(frozen=True)
+class WorkerHired:
+    """One more worker was asked for; it comes when there is a place for it."""
+
+    worker: int
+
+
+@dataclass(frozen=True)
+class WorkerFailed:
+    """A call on a worker failed in a way that would repeat itself elsewhere; `why` is one line."""
+
+    worker: int
+    why: str
+
+
+@dataclass(frozen=True)
+class WorkerLeaving:
+    """A worker's place will be taken away in `seconds`: its tiles have to be elsewhere by then."""
+
+    worker: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class WorkerJoined:
+    """A worker that came later is part of the render now."""
+
+    worker: int
+    members: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class WorkerLeft:
+    """A worker is part of the render no more and nothing was lost with it: `why` is one line."""
+
+    worker: int
+    members: tuple[int, ...]
+    why: str
+
+
+@dataclass(frozen=True)
+class Regrouped:
+    """From phase `phase` on, tiles and predictions are dealt to `members` in another way; nothing is done twice.
+
+    `moves`: tiles that changed their owner."""
+
+    epoch: int
+    phase: int
+    members: tuple[int, ...]
+    moves: int
+    why: str
+
+
+@dataclass(frozen=True)
+class RolledBack:
+    """Workers were lost: the others go on from phase `phase`, which was stored (or is the beginning).
+
+    `steps_redone`: steps that somebody had begun since; `members`: who goes on, nobody yet where all were lost."""
+
+    epoch: int
+    phase: int
+    members: tuple[int, ...]
+    steps_redone: int
+    why: str
+
+
+@dataclass(frozen=True)
+class SnapshotStored:
+    """A worker has stored its tiles of epoch `epoch`, as they are at the start of phase `phase`: `bytes` of them in
+    `seconds`."""
+
+    worker: int
+    epoch: int
+    phase: int
+    seconds: float
+    bytes: int
+    error: str | None = None
+    """Why it could not, if it could not."""
+
+
+@dataclass(frozen=True)
+class SnapshotWhole:
+    """The head says that a render can go on from phase `phase`."""
+
+    phase: int
+
+
+@dataclass(frozen=True)
+class CanvasTaken:
+    """Another process holds the canvas now."""
+
+    owner: str
+
+
+@dataclass(frozen=True)
+class ClaimWaiting:
+    """The canvas may have a live owner: in `seconds` without a sign of it the canvas is taken over."""
+
+    owner: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class StoreTrouble:
+    """The canvas cannot be reached; the render goes on while it can."""
+
     why: str
 
 
@@ -60,11 +169,14 @@ class RenderStarted:
 
 @dataclass(frozen=True)
 class PhaseDone:
-    """Worker `worker` has finished phase number `phase` of the plan; `counts` are its totals so far."""
+    """Worker `worker` has finished phase number `phase` of the plan in epoch `epoch`; `counts` are its totals so far,
+    `stored` the snapshots that it finished storing meanwhile."""
 
     worker: int
+    epoch: int
     phase: int
     counts: Counts
+    stored: tuple[SnapshotStored, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -114,6 +226,18 @@ class RenderStopped:
 Event = (
     WorkerReady
     | WorkerLost
+    | WorkerHired
+    | WorkerFailed
+    | WorkerLeaving
+    | WorkerJoined
+    | WorkerLeft
+    | Regrouped
+    | RolledBack
+    | SnapshotStored
+    | SnapshotWhole
+    | ClaimWaiting
+    | StoreTrouble
+    | CanvasTaken
     | RenderStarted
     | PhaseDone
     | StepDone

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+import re
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from raytile.canvas.layout import CanvasLayout
+from raytile.errors import InvalidRequest
 from raytile.plan.plan import Plan
-from raytile.plan.route import Partition
 
 Ref = Hashable
 """A value that will be there: the driver passes it on and never looks inside a message."""
+
+MAX_WORKERS = 4096
 
 
 @dataclass(frozen=True)
@@ -19,7 +22,6 @@ class Setup:
     """What a worker is told at its start; all else it works out from the plan. `token` names the run on the head."""
 
     plan: Plan
-    partition: Partition
     canvas: str
     layout: CanvasLayout
     device: str
@@ -27,30 +29,73 @@ class Setup:
 
 
 @dataclass(frozen=True)
+class Crew:
+    """How many workers a render wants: it starts with `least` and takes in more as they come, up to `most`.
+
+    None leaves that to the pool: one per GPU of the cluster, else per CPU."""
+
+    least: int | None = None
+    most: int | None = None
+
+    @classmethod
+    def parse(cls, text: str | int | None) -> Crew:
+        """From "4", "2..16" or "auto" (1 up to as many as have work); `InvalidRequest` if it is none of these."""
+        if text is None:
+            return cls()
+        if text == "auto":
+            return cls(1, MAX_WORKERS)
+        match = re.fullmatch(r"\s*(\d{1,6})\s*(?:\.\.\s*(\d{1,6})\s*)?", str(text))
+        if match is None:
+            raise InvalidRequest(f"workers: write a number, a range such as 2..16, or auto (got {text!r})")
+        least, most = int(match[1]), int(match[2] or match[1])
+        if not 1 <= least <= most <= MAX_WORKERS:
+            raise InvalidRequest(f"workers: must be 1 to {MAX_WORKERS}, the smaller first (got {text})")
+        return cls(least, most)
+
+
+@dataclass(frozen=True)
 class Outcome:
-    """A ref that came through: its value, or why it did not; `lost` if because a worker's process is gone."""
+    """A ref that came through: its value, or why it did not. `lost` is the worker whose process is gone, if that is
+    why: the one that was called, or one whose message the call waited for."""
 
     ref: Ref
     value: Any = None
     error: BaseException | None = None
-    lost: bool = False
+    lost: int | None = None
 
 
 class Pool(Protocol):
-    """Workers numbered from 0. Calls on one worker run one after the other, in the order they were made."""
+    """Workers, each known by a number that is never used twice. Calls on one worker run one after the other, in the
+    order they were made."""
 
-    workers: int
+    least: int
+    """How many have to be there before a render starts, once connected."""
+    most: int
+    """How many a render takes in, once connected."""
     ahead: int
     """How many phases are worth submitting beyond the slowest worker."""
 
-    def connect(self) -> None:
-        """Find a place for every worker and settle how many; `ClusterError`, saying what is free, if there is none.
+    def connect(self, useful: int) -> None:
+        """Settle `least` and `most` (no more than `useful`, the most that would have work), ask for `most` workers
+        and find places for `least`; `ClusterError`, saying what is free, if there are none.
 
         Comes before anything is written."""
         ...
 
-    def start(self, setup: Setup) -> list[Ref]:
-        """Have every worker load its module; each ref becomes its `WorkerReady`."""
+    def workers(self) -> tuple[int, ...]:
+        """All that were asked for and are neither lost nor released, ascending, placed or not."""
+        ...
+
+    def placed(self) -> tuple[int, ...]:
+        """Of `workers` those that have a place."""
+        ...
+
+    def hire(self, count: int) -> tuple[int, ...]:
+        """Ask for so many more; each comes when there is a place for it, and asks for one until then."""
+        ...
+
+    def load(self, worker: int, setup: Setup) -> Ref:
+        """Have a worker load its module, as soon as it has a place; the ref becomes its `WorkerReady`."""
         ...
 
     def call(self, worker: int, method: str, *args: Any, returns: int = 1) -> tuple[Ref, ...]:
@@ -61,6 +106,19 @@ class Pool(Protocol):
         """Those of `refs` that are through after `timeout` seconds at most (at least one, if it did not run out)."""
         ...
 
+    def cancel(self, refs: Collection[Ref]) -> None:
+        """Of these calls, those not begun never will be; one that runs is asked to stop. All come through as errors,
+        unless they were done."""
+        ...
+
+    def leaving(self) -> Mapping[int, float]:
+        """Workers whose place will be taken away, and in how many seconds."""
+        ...
+
+    def release(self, worker: int) -> None:
+        """This worker is not needed any more: its place becomes free."""
+        ...
+
     def close(self) -> None:
-        """End the workers and free what they hold. Safe to call twice."""
+        """End all workers and free what they hold. Safe to call twice."""
         ...

@@ -4,150 +4,422 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
+from itertools import islice
 from typing import Literal
 
-from raytile.events import CancelAsked, Event, PhaseDone, TileDone, WorkerLost, WorkerReady
+from raytile.engine import policy
+from raytile.engine.instructions import (
+    Abandon,
+    Cancel,
+    CommitDenoised,
+    CommitSnapshot,
+    DecodeTile,
+    Fail,
+    Finish,
+    Hire,
+    Instruction,
+    Regroup,
+    Release,
+    Restore,
+    RunPhase,
+)
+from raytile.engine.pace import Pace
+from raytile.engine.tile_queue import TileQueue
+from raytile.events import (
+    CancelAsked,
+    CanvasTaken,
+    Event,
+    PhaseDone,
+    SnapshotStored,
+    SnapshotWhole,
+    TileDone,
+    WorkerFailed,
+    WorkerHired,
+    WorkerLeaving,
+    WorkerLost,
+    WorkerReady,
+)
+from raytile.plan.phases import Phase, phases
+from raytile.plan.plan import Plan
+from raytile.plan.route import Partition
 
 Status = Literal["starting", "running", "finished", "failed", "cancelled"]
+GOING, IDLE = "its place is taken away", "no tile is left for it"
 
 
 @dataclass(frozen=True)
-class RunPhase:
-    """Submit phase number `phase` on every worker."""
+class Start:
+    """Where a render begins: a fresh one from nothing, another where the head says that it can go on.
 
-    phase: int
+    snapshot: the phase to go on from. denoised: every tile's final latents are on the canvas. tiles_done: tiles whose
+    pixels are, too. probe: what the devices that began it compute, if that is known."""
 
-
-@dataclass(frozen=True)
-class DecodeTile:
-    """Have `worker` decode and write one of its tiles."""
-
-    worker: int
-    tile: int
+    snapshot: int = 0
+    denoised: bool = False
+    tiles_done: frozenset[int] = frozenset()
+    probe: str | None = None
 
 
-@dataclass(frozen=True)
-class Finish:
-    """Every tile is on the canvas: seal it."""
+FRESH = Start()
 
 
 @dataclass(frozen=True)
-class Fail:
-    """The render cannot go on: say so on the canvas and release the workers."""
+class Bounds:
+    """least, most: workers that a render starts with, and takes in. ahead: phases submitted beyond the slowest member.
+    snapshot_every: steps from snapshot to snapshot, 0 for none, None for what their cost allows. keep_idle: workers
+    without work are not released, since another render wants them."""
 
-    why: str
-
-
-@dataclass(frozen=True)
-class Cancel:
-    """The user stopped the render: say so on the canvas and release the workers."""
-
-
-Instruction = RunPhase | DecodeTile | Finish | Fail | Cancel
+    least: int
+    most: int
+    ahead: int
+    snapshot_every: int | None = None
+    keep_idle: bool = False
 
 
 class RenderState:
-    """One render by a fixed number of workers.
+    """One render by workers that come and go.
 
-    Phases are submitted at most `ahead` beyond the slowest worker: dataflow holds their order, the bound holds their
-    memory. Decoding starts per worker as soon as its own halos are there, `DECODES_AHEAD` tiles submitted at a time.
-    """
+    Phases are submitted at most `ahead` beyond the slowest member: dataflow holds their order, the bound holds their
+    memory. Before a phase that is a step, a new epoch may begin, which deals the tiles to other members or in other
+    shares; nothing is done twice for it. A lost member takes all others back to the last whole snapshot. From the last
+    phase on, which puts the final latents onto the canvas, any worker may decode any tile."""
 
-    DECODES_AHEAD = 2
-
-    def __init__(self, tiles: Sequence[Sequence[int]], phases: int, ahead: int, version: str) -> None:
-        """`tiles[k]` are worker k's; `phases` how many phases the plan has, decoding (the last) included; `version`
-        the driver's."""
-        self._version = version
+    def __init__(
+        self,
+        plan: Plan,
+        version: str,
+        bounds: Bounds,
+        loading: Collection[int],
+        expected: Collection[int],
+        start: Start = FRESH,
+    ) -> None:
+        """`version`: the driver's. `loading`: the workers there are, all told to load; of these it waits for
+        `expected`, as long as they live, before it starts."""
         self.status: Status = "starting"
-        self.phases, self.ahead = phases, ahead
+        self.course: tuple[Phase, ...] = phases(plan)
+        self.epoch = 0
+        self.valid_from = 0
+        """The first epoch whose calls count: those from before a roll-back do not."""
+        self.partition = Partition((0,))
+        self.snapshot = start.snapshot
+        self.submitted = len(self.course) if start.denoised else start.snapshot
         self.ready: dict[int, WorkerReady] = {}
-        self.submitted = 0
-        self.done = [0] * len(tiles)
-        self.tiles_done: set[int] = set()
-        self.tiles_total = sum(len(mine) for mine in tiles)
-        self._waiting = [deque(mine) for mine in tiles]
-        self._decoding: dict[int, int] = {}
+        self.tiles = TileQueue(plan, start.denoised, start.tiles_done)
+        self._plan, self._version, self._bounds, self._probe = plan, version, bounds, start.probe
+        # Workers: on their way, waited for, asked to go, asked for, gone from the epoch with tiles still to hand over.
+        self._loading, self._expected = set(loading), set(expected)
+        self._leaving: set[int] = set()
+        self._asked = 0
+        self._departed: dict[int, tuple[int, int]] = {}  # phases each has finished, and has to
+        # Members of the epoch, with how many phases each has finished; none while all are lost.
+        self._done: dict[int, int] = {}
+        # Losses in a row; whether anything has begun, and who came, since the last of them.
+        self._losses, self._begun = 0, False
+        self._newcomers: set[int] = set()
+        self._storing: tuple[int, int, set[int]] | None = None
+        self._pace = Pace()
 
     @property
-    def workers(self) -> int:
-        return len(self.done)
+    def members(self) -> tuple[int, ...]:
+        """Who has tiles in the epoch that was begun last, as far as they live."""
+        return tuple(self._done)
 
     @property
     def whole(self) -> int:
-        """Phases that every worker has finished."""
-        return min(self.done)
+        """Phases that every member has finished."""
+        return min(self._done.values(), default=len(self.course) if self.tiles.denoised else self.snapshot)
+
+    @property
+    def probe(self) -> str | None:
+        """What the devices of this canvas compute, once the first has said so."""
+        return self._probe
+
+    @property
+    def over(self) -> bool:
+        return self.status in ("finished", "failed", "cancelled")
+
+    def steps(self, first: int, last: int) -> int:
+        """How many of the phases from `first` to before `last` are steps."""
+        return sum(1 for phase in islice(self.course, first, last) if phase.kind == "step")
 
     def handle(self, event: Event) -> list[Instruction]:
         """Take in what happened; return what to do about it, in order."""
-        if self.status in ("finished", "failed", "cancelled"):
+        if self.over:
             return []
-        if isinstance(event, CancelAsked):
-            self.status = "cancelled"
-            return [Cancel()]
-        if isinstance(event, WorkerLost):
-            return self._fail(f"worker {event.worker} {event.why}")
-        if isinstance(event, WorkerReady):
-            return self._ready(event)
-        if isinstance(event, PhaseDone):
-            # Reports of one worker may come out of turn.
-            self.done[event.worker] = max(self.done[event.worker], event.phase + 1)
-            return self._submit() + self._decode(event.worker)
-        if isinstance(event, TileDone):
-            del self._decoding[event.tile]
-            self.tiles_done.add(event.tile)
-            if len(self.tiles_done) == self.tiles_total:
-                self.status = "finished"
-                return [Finish()]
-            return self._decode(event.worker)
+        match event:
+            case CancelAsked():
+                self.status = "cancelled"
+                return [Cancel()]
+            case WorkerFailed(worker, why):
+                return self._failed(worker, why)
+            case CanvasTaken(owner):
+                return self._fail(f"the canvas is held by {owner} now")
+            case WorkerHired(worker):
+                self._asked -= 1
+                self._loading.add(worker)
+                return []
+            case WorkerReady():
+                return self._came(event)
+            case WorkerLost(worker, why):
+                return self._lost(worker, why)
+            case WorkerLeaving(worker):
+                return self._leaves(worker)
+            case PhaseDone():
+                return self._phase_done(event)
+            case SnapshotWhole(phase):
+                self.snapshot, self._losses = max(self.snapshot, phase), 0
+                if self._storing and self._storing[0] <= phase:
+                    self._storing = None
+            case TileDone(worker, tile) if self.tiles.take(worker, tile):
+                self._losses = 0
+                return self._go_on()
         return []
 
     def check(self) -> None:
         """The invariants; raises AssertionError."""
-        assert self.whole <= self.submitted <= min(self.phases, self.whole + self.ahead)
-        assert all(done <= self.submitted for done in self.done)
-        waiting = [tile for mine in self._waiting for tile in mine]
-        everywhere = [*waiting, *self._decoding, *self.tiles_done]
-        assert len(everywhere) == len(set(everywhere)) == self.tiles_total
-        assert (self.status == "finished") == (len(self.tiles_done) == self.tiles_total)
-        for tile, worker in self._decoding.items():
-            assert self.done[worker] == self.phases, f"tile {tile} decodes before its halos are there"
+        self.tiles.check()
+        assert (self.status == "finished") == self.tiles.finished
+        assert self.tiles.busy() <= set(self.ready)
+        assert 0 <= self.snapshot <= len(self.course)
+        if self._done:
+            assert set(self._done) <= set(self.partition.members)
+            for worker in set(self.partition.members) - set(self._done):
+                assert self.tiles.has(self.partition.tiles(self._plan.tiling, worker)), "a tile has no owner"
+            assert all(done <= self.submitted for done in self._done.values())
+            assert self.submitted <= max(self.whole + self._bounds.ahead, self.snapshot)
+            assert len(self._done) <= self._bounds.most
+        assert set(self._done) <= set(self.ready), "a member is not there"
+        assert not set(self.ready) & self._loading
+        assert self._asked >= 0
 
-    def _ready(self, event: WorkerReady) -> list[Instruction]:
-        if event.version != self._version:
-            return self._fail(
-                f"raytile is {event.version} on {event.node} and {self._version} here: install one version"
-            )
-        for other in self.ready.values():
-            if other.probe != event.probe:
-                return self._fail(
-                    f"workers {other.worker} ({other.device} on {other.node}) and {event.worker} ({event.device} on "
-                    f"{event.node}) do not compute alike, so the picture would depend on who painted what: "
-                    "use one kind of device"
-                )
-        self.ready[event.worker] = event
-        if len(self.ready) < self.workers:
+    # -- workers come and go -------------------------------------------------------------------------------------
+
+    def _came(self, event: WorkerReady) -> list[Instruction]:
+        worker = event.worker
+        if worker not in self._loading:
             return []
-        self.status = "running"
-        return self._submit()
+        self._loading.discard(worker)
+        self._expected.discard(worker)
+        odd = self._odd(event)
+        if odd and not self._done and len(self.ready) + len(self._loading) < self._bounds.least:
+            return self._fail(odd)
+        if odd or worker in self._leaving:
+            return [self._release(worker, odd or GOING), *self._go_on()]
+        self._probe = event.probe
+        self.ready[worker] = event
+        self._newcomers.add(worker)
+        return self._go_on()
+
+    def _odd(self, event: WorkerReady) -> str:
+        """Why this worker cannot take part, if it cannot."""
+        if event.version != self._version:
+            return f"raytile is {event.version} on {event.node} and {self._version} here: install one version"
+        if self._probe in (None, event.probe):
+            return ""
+        other = next(iter(self.ready.values()), None)
+        than = f"worker {other.worker} ({other.device} on {other.node})" if other else "those that began this canvas"
+        return (
+            f"worker {event.worker} ({event.device} on {event.node}) and {than} do not compute alike, so the picture "
+            "would depend on who painted what: use one kind of device"
+        )
+
+    def _failed(self, worker: int, why: str) -> list[Instruction]:
+        """What fails while others work fails everywhere; one that only fails to load can be done without."""
+        wanted = 1 if self.status == "running" else self._bounds.least
+        if worker in self._loading and len(self.ready) + len(self._loading) > wanted:
+            return [self._release(worker, f"it failed to load: {why}"), *self._go_on()]
+        return self._fail(f"worker {worker} failed: {why}")
+
+    def _lost(self, worker: int, why: str) -> list[Instruction]:
+        if worker not in self._loading and worker not in self.ready and worker not in self._departed:
+            return []
+        # Those that fell together count once.
+        if worker in self._loading or worker in self._newcomers or self._begun or not self._losses:
+            self._losses, self._begun = self._losses + 1, False
+            self._newcomers.clear()
+        if self._losses > policy.RETRIES:
+            return self._fail(
+                f"{self._losses} times in a row workers were lost and nothing was finished in between; "
+                f"the last was worker {worker}: {why}"
+            )
+        needed = worker in self._departed or self._done.get(worker, len(self.course)) < len(self.course)
+        furthest = min(self.submitted, max(self._done.values(), default=0) + 1)
+        self._forget(worker)
+        self.tiles.lose(worker)
+        todo: list[Instruction] = []
+        if needed and not self.tiles.denoised:
+            todo.append(Abandon(self.snapshot, self.steps(self.snapshot, furthest), f"worker {worker} {why}"))
+            self._abandon()
+        return [*todo, *self._hire(), *self._go_on()]
+
+    def _abandon(self) -> None:
+        """Nobody owns anything until the next `Restore`."""
+        self._done.clear()
+        self._departed.clear()
+        self._storing = None
+        self.submitted = self.snapshot
+        self.valid_from = self.epoch + 1
+
+    def _leaves(self, worker: int) -> list[Instruction]:
+        if worker in self._leaving or not (worker in self.ready or worker in self._loading):
+            return []
+        self._leaving.add(worker)
+        return [*self._hire(), *self._go_on()]
+
+    def _forget(self, worker: int) -> None:
+        self.ready.pop(worker, None)
+        self._done.pop(worker, None)
+        self._departed.pop(worker, None)
+        for where in (self._loading, self._expected, self._leaving):
+            where.discard(worker)
+
+    def _release(self, worker: int, why: str) -> Release:
+        member = worker in self._done or worker in self._departed
+        self._forget(worker)
+        return Release(worker, why, member)
+
+    def _hire(self) -> list[Instruction]:
+        """Ask for workers in place of those that went, as far as there is work for them."""
+        there = len((set(self.ready) | self._loading) - self._leaving) + self._asked
+        wanted = min(self._bounds.most, self.tiles.waiting) if self.tiles.denoised else self._bounds.most
+        if wanted <= there:
+            return []
+        self._asked += wanted - there
+        return [Hire(wanted - there, policy.hire_delay(self._losses))]
+
+    # -- work gets done ------------------------------------------------------------------------------------------
+
+    def _phase_done(self, event: PhaseDone) -> list[Instruction]:
+        todo: list[Instruction] = []
+        for stored in event.stored:
+            todo += self._stored(stored)
+        if event.epoch < self.valid_from:
+            return todo
+        self._begun = True
+        kind = self.course[event.phase].kind
+        if kind == "step":
+            self._pace.take(event.worker, event.counts)
+        if event.worker in self._departed:
+            done, last = self._departed[event.worker]
+            self._departed[event.worker] = max(done, event.phase + 1), last
+        if event.worker in self._done:
+            # Reports of one worker may come out of turn.
+            self._done[event.worker] = max(self._done[event.worker], event.phase + 1)
+            if kind == "keep":
+                before, self._losses = self.tiles.denoised, 0
+                self.tiles.keep(self.partition.tiles(self._plan.tiling, event.worker))
+                if self.tiles.denoised and not before:
+                    todo.append(CommitDenoised())
+        return [*todo, *self._go_on()]
+
+    def _stored(self, event: SnapshotStored) -> list[Instruction]:
+        if self._storing is None or self._storing[:2] != (event.phase, event.epoch):
+            return []
+        if event.error is not None:
+            self._storing = None
+            return []
+        missing = self._storing[2]
+        self._pace.snapshot_stored(event.seconds, first=missing == set(self.partition.members))
+        missing.discard(event.worker)
+        return [] if missing else [CommitSnapshot(event.phase)]
+
+    def _go_on(self) -> list[Instruction]:
+        """Whatever can be done now."""
+        if self.tiles.finished:
+            self.status = "finished"
+            return [Finish()]
+        if self.status == "starting":
+            if self._expected or len(self.ready) < self._bounds.least:
+                return []
+            self.status = "running"
+        todo: list[Instruction] = []
+        if not self.tiles.denoised and self.ready and not self._done:
+            todo.append(self._restore())
+        if self._done:
+            todo += self._submit()
+        return [*todo, *self._decode(), *self._let_go()]
+
+    def _restore(self) -> Restore:
+        members = policy.crew((), self.ready, self._leaving, self._bounds.most) or tuple(sorted(self.ready))
+        self.epoch += 1
+        self.partition = policy.deal(members, self._pace.known())
+        self.submitted = self.snapshot
+        self._done = dict.fromkeys(members, self.snapshot)
+        self._pace.epoch_begins()
+        return Restore(self.epoch, self.snapshot, self.partition)
 
     def _submit(self) -> list[Instruction]:
-        first, self.submitted = self.submitted, min(self.phases, self.whole + self.ahead)
-        return [RunPhase(phase) for phase in range(first, self.submitted)]
-
-    def _decode(self, worker: int) -> list[Instruction]:
-        if self.done[worker] < self.phases:
-            return []
-        going = sum(1 for by in self._decoding.values() if by == worker)
         todo: list[Instruction] = []
-        while self._waiting[worker] and going + len(todo) < self.DECODES_AHEAD:
-            tile = self._waiting[worker].popleft()
-            self._decoding[tile] = worker
-            todo.append(DecodeTile(worker, tile))
+        while self.submitted < min(len(self.course), self.whole + self._bounds.ahead):
+            if self.course[self.submitted].kind == "step":
+                todo += self._regroup()
+            todo.append(RunPhase(self.submitted, self._save(), self.snapshot))
+            self.submitted += 1
         return todo
+
+    def _regroup(self) -> list[Instruction]:
+        """Begin a new epoch here if others should be members, or the members' shares be others."""
+        members = policy.crew(self.members, self.ready, self._leaving, self._bounds.most) or self.members
+        after = policy.deal(members, self._pace.known())
+        if members == self.members and not self._worth(after):
+            return []
+        came = [worker for worker in members if worker not in self._done]
+        went = [worker for worker in self._done if worker not in members]
+        said = [(came, "came"), (went, "will go")]
+        why = ", ".join(f"{', '.join(map(str, who))} {verb}" for who, verb in said if who) or "speeds differ"
+        before, self.partition = self.partition, after
+        self._departed.update({worker: (self._done[worker], self.submitted) for worker in went})
+        self._done = {worker: self._done.get(worker, self.submitted) for worker in members}
+        self.epoch += 1
+        self._pace.epoch_begins()
+        return [Regroup(self.epoch, self.submitted, before, after, why)]
+
+    def _worth(self, after: Partition) -> bool:
+        """Whether the same members should share the work in another way."""
+        if after == self.partition or not self._pace.settled(after.members):
+            return False
+        _, level, step = self.course[self.submitted]
+        windows, rows, batch = len(self._plan.windows(level, step)), self._plan.rows(step), self._plan.micro_batch
+        known = self._pace.known()
+        now, then = (policy.step_seconds(p, known, windows, rows, batch) for p in (self.partition, after))
+        return then < now * policy.WORTH_MOVING and now - then > policy.WORTH_SECONDS
+
+    def _save(self) -> bool:
+        """Whether the members shall save what they have at the start of the phase to be submitted."""
+        phase = self.submitted
+        if self.course[phase].kind != "step" or self._storing or phase <= self.snapshot:
+            return False
+        since, busy, cost = self.steps(self.snapshot, phase), self._pace.busy_since_snapshot(), self._pace.snapshot_cost
+        if not policy.snapshot_due(self._bounds.snapshot_every, since, busy, cost):
+            return False
+        self._storing = (phase, self.epoch, set(self._done))
+        self._pace.snapshot_begins()
+        return True
+
+    def _decode(self) -> list[Instruction]:
+        """Give tiles to workers that have nothing else to do: their own first, then, once all are denoised, any."""
+        todo: list[Instruction] = []
+        for worker in sorted(self.ready):
+            if worker in self._leaving or not (self.tiles.denoised or self._done.get(worker) == len(self.course)):
+                continue
+            own = frozenset(self.partition.tiles(self._plan.tiling, worker))
+            todo += [DecodeTile(worker, tile, again) for tile, again in self.tiles.give(worker, own)]
+        return todo
+
+    def _let_go(self) -> list[Instruction]:
+        """Release who is not needed: members that left and whose tiles have arrived, and the idle of the end."""
+        gone = [worker for worker, (done, last) in self._departed.items() if done == last < self.whole]
+        todo: list[Instruction] = [self._release(worker, GOING) for worker in gone]
+        if not self.tiles.denoised:
+            return todo
+        for worker in sorted((set(self.ready) | self._loading) - self.tiles.busy()):
+            if worker in self._leaving:
+                todo.append(self._release(worker, GOING))
+            elif not (self.tiles.waiting or self._bounds.keep_idle):
+                todo.append(self._release(worker, IDLE))
+        return [*todo, *(self._hire() if self.tiles.waiting and not self.ready and not self._loading else [])]
 
     def _fail(self, why: str) -> list[Instruction]:
         self.status = "failed"

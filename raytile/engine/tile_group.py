@@ -1,28 +1,32 @@
 """A worker's part of a render: its tiles' latents and one phase at a time. Knows no Ray, no processes, no clock.
 
 Each call takes the messages that the route says it needs, in the order of their senders, and returns the messages for
-others, in the order of their receivers. Calls come in the order of the plan's phases."""
+others, in the order of their receivers. Calls come in the order of the plan's phases, but that `restore` goes back.
+Who owns what is settled by epoch: an epoch begins with `restore`, or with `export` by the members of the one before
+and `assume` by its own."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from raytile.engine.messages import Flat, pack, unpack
-from raytile.errors import RaytileError
+from raytile.errors import Abandoned, RaytileError
 from raytile.events import Counts
 from raytile.geometry.box import Box
-from raytile.geometry.tiling import Patch, Piece
+from raytile.geometry.tiling import Patch, Piece, Tiling
 from raytile.models.base import Module
 from raytile.plan import noise
-from raytile.plan.phases import Phase, early, holdings, phases, reads_before, route
+from raytile.plan.phases import Phase, early, holdings, moves, phases, reads_before, route
 from raytile.plan.plan import Plan
-from raytile.plan.route import Partition
+from raytile.plan.route import Partition, Reads
 from raytile.plan.upsample import Taps, coarse_patch
 from raytile.sampling import SAMPLERS, Memory, needs_noise, renoise, scale_input, start
 from raytile.sync.fuse import Contribution, fuse, guide, profile
@@ -32,6 +36,7 @@ if TYPE_CHECKING:
     from raytile.models.base import Conditioning
 
 T = TypeVar("T")
+Cells = NDArray[np.float32]
 
 
 @dataclass
@@ -45,10 +50,11 @@ class Held:
     memory: Memory
     step: int
 
-    def cut(self, box: Box) -> Tensor:
-        """A view of the cells of `box`, which lies inside."""
+    def cut(self, box: Box, of: int = 0) -> Tensor:
+        """A view of the cells of `box`, which lies inside: of the latents, or the memory's tensor number `of` - 1."""
         top, left = self.box.y0, self.box.x0
-        return self.x[:, box.y0 - top : box.y1 - top, box.x0 - left : box.x1 - left]
+        cells = (self.x, *self.memory)[of]
+        return cells[..., box.y0 - top : box.y1 - top, box.x0 - left : box.x1 - left]
 
 
 Said = dict[int, list[tuple[tuple[int, int, int], Contribution]]]
@@ -56,10 +62,12 @@ Said = dict[int, list[tuple[tuple[int, int, int], Contribution]]]
 
 
 class TileGroup:
-    """What `worker` holds under `partition`, its tiles and the halo it reads: latents, sampler's memory, module."""
+    """What `worker` holds: its tiles and the halo it reads, latents, sampler's memory, module. `stopped` says between
+    micro-batches whether the work is wanted no more."""
 
-    def __init__(self, plan: Plan, module: Module, partition: Partition, worker: int) -> None:
-        self.plan, self.module, self.partition, self.worker = plan, module, partition, worker
+    def __init__(self, plan: Plan, module: Module, worker: int, stopped: Callable[[], bool]) -> None:
+        self.plan, self.module, self.worker, self._stopped = plan, module, worker, stopped
+        self.partition = Partition((worker,))
         self._rows = self._rows_padded = self._bytes_received = 0
         self.schedule = module.schedule(plan.sampler, plan.steps)
         self._doubling = module.doubling()
@@ -67,12 +75,68 @@ class TileGroup:
         self._conditioning = dict(zip(texts, module.encode_prompts(texts), strict=True))
         line = profile(plan.weights, plan.spec.window)
         self._weights = None if line is None else torch.outer(line, line)
-        self._course = iter(phases(plan))
-        self._phase = next(self._course)
+        self._course = phases(plan)
+        self._number = 0
         self._cells: dict[int, Held] = {}
         # By step: what this worker predicted of its windows, until it has been told and taken in.
         self._predictions: dict[int, dict[int, Tensor]] = {}
-        self._decodable: dict[int, list[Held]] = {}
+
+    @property
+    def _phase(self) -> Phase:
+        return self._course[self._number]
+
+    # -- epochs --------------------------------------------------------------------------------------------------
+
+    def restore(self, number: int, partition: Partition, stored: Callable[[int], Cells]) -> None:
+        """Forget everything and go on from phase `number` as a member of `partition`: from nothing at phase 0, else
+        from what was stored of each tile at the start of that phase (see `saved`)."""
+        self.partition, self._number, self._cells = partition, number, {}
+        self._predictions.clear()
+        if number == 0:
+            return
+        _, level, step = self._phase
+        tiling = self.plan.levels[level].tiling
+        for tile, box in holdings(self.plan, partition, level).of(self.worker).items():
+            whole, cells = tiling.core(tile), torch.from_numpy(stored(tile).copy())
+            if cells.shape[1:] != (self.plan.spec.channels, whole.height, whole.width):
+                raise RaytileError(f"what was stored of tile {tile} does not fit it: {tuple(cells.shape)}")
+            part = Held(whole, cells, (), step).cut(box)
+            self._cells[tile] = Held(box, part[0], tuple(part[1:]), step)
+
+    def saved(self) -> dict[int, Cells]:
+        """My tiles as they are now, float32 (1 + sampler's memory, channels, h, w). Called after a step, it gives them
+        as they were at the step's start: its predictions are not taken in yet."""
+        owned = self.partition.tiles(self._tiling(), self.worker)
+        return {tile: torch.stack([self._cells[tile].x, *self._cells[tile].memory]).numpy() for tile in owned}
+
+    def export(self, after: Partition, *predictions: Flat) -> list[Flat]:
+        """Bring my tiles to the start of the phase to come, and return what those who hold of them in the epoch
+        `after` want. From here on I own nothing."""
+        kind, level, step = self._phase
+        if kind != "step":
+            raise RaytileError(f"no epoch ends before {self._phase}")
+        if step - 1 in self._predictions:
+            self._update(level, step, self._said(level, step - 1, predictions), list(self._cells))
+        self._predictions.clear()
+        owned = self.partition.tiles(self._tiling(), self.worker)
+        self._cells = {tile: self._cells[tile] for tile in owned}
+        return self._send(moves(self.plan, self.partition, after, level), everything=True)
+
+    def assume(self, number: int, before: Partition, after: Partition, *messages: Flat) -> None:
+        """Begin the epoch `after` at phase `number` with what the owners of the one `before` sent."""
+        if self.worker not in before.members:
+            self._cells = {}
+        self._number = number
+        _, level, step = self._phase
+        parts = self._receive(moves(self.plan, before, after, level), messages)
+        tiling, fresh = self.plan.levels[level].tiling, {}
+        for tile, box in holdings(self.plan, after, level).of(self.worker).items():
+            patch = tiling.patch(box.y0, box.x0, box.height, box.width)
+            count = 1 + len(parts[tile][0].memory)
+            x, *memory = (self._gather(patch, parts, of) for of in range(count))
+            fresh[tile] = Held(box, x, tuple(memory), step)
+        self._cells, self.partition = fresh, after
+        self._predictions.clear()
 
     # -- phases --------------------------------------------------------------------------------------------------
 
@@ -80,7 +144,7 @@ class TileGroup:
         """Start a level: the first latents of what I hold, from noise, or from the level before and noise."""
         first = self.plan.levels[level].first_step
         self._expect(Phase("begin", level, first))
-        before = self._receive(messages) if level else {}
+        before = self._receive(reads_before(self.plan, self.partition, self._phase), messages) if level else {}
         fresh: dict[int, Held] = {}
         for tile, box in holdings(self.plan, self.partition, level).of(self.worker).items():
             unit = self._noise("start", level, 0, box)
@@ -93,7 +157,7 @@ class TileGroup:
                 x = renoise(clean, unit, first, self.schedule)
             fresh[tile] = Held(box, x, (), first)
         self._cells = fresh
-        self._phase = next(self._course)
+        self._number += 1
 
     def early(self, level: int, step: int) -> int:
         """Predict the windows of `step` that hang on nobody's predictions of the step before. Returns how many."""
@@ -111,13 +175,13 @@ class TileGroup:
 
         Returns the predictions on cells that others hold."""
         self._expect(Phase("step", level, step))
-        if step > self.plan.levels[level].first_step:
+        if step - 1 in self._predictions:  # not in the first step of a level or of an epoch
             self._update(level, step, self._said(level, step - 1, predictions), list(self._cells))
             del self._predictions[step - 1]
         this = route(self.plan, self.partition, level, step)
         done = self._predictions.get(step, {})
         self._predict(level, step, [window for window in this.predicts(self.worker) if window not in done])
-        self._phase = next(self._course)
+        self._number += 1
         return [
             pack(_part(self._predictions[step][window], piece) for window, piece in this.gives(*pair))
             for pair in this.pairs
@@ -125,40 +189,35 @@ class TileGroup:
         ]
 
     def end(self, level: int, *predictions: Flat) -> list[Flat]:
-        """Take in the last predictions of a level. Returns what the next phase's readers want of my tiles."""
+        """Take in the last predictions of a level. Returns what the next level's readers want of my tiles."""
         self._expect(Phase("end", level, self.plan.steps))
         self._update(level, self.plan.steps, self._said(level, self.plan.steps - 1, predictions), list(self._cells))
         self._predictions.clear()
         # From here on only owners speak for their cells.
-        owned = self.partition.tiles(self.plan.levels[level].tiling, self.worker)
+        owned = self.partition.tiles(self._tiling(), self.worker)
         self._cells = {tile: self._cells[tile] for tile in owned}
-        self._phase = next(self._course)
-        reads = reads_before(self.plan, self.partition, self._phase)
-        return [
-            pack(self._cells[piece.tile].cut(piece.box) for piece in pieces)
-            for (sender, _), pieces in sorted(reads.items())
-            if sender == self.worker
-        ]
+        self._number += 1
+        return self._send(reads_before(self.plan, self.partition, self._phase))
 
-    def halos(self, *messages: Flat) -> None:
-        """Receive what decoding my tiles reads of others'."""
-        last = len(self.plan.levels) - 1
-        self._expect(Phase("decode", last, self.plan.steps))
-        self._decodable = self._receive(messages)
+    def keep(self) -> dict[int, Cells]:
+        """The final latents of my tiles, float32 (channels, h, w)."""
+        self._expect(Phase("keep", len(self.plan.levels) - 1, self.plan.steps))
+        return {tile: held.x.numpy() for tile, held in self._cells.items()}
 
-    def latents(self, tile: int) -> Tensor:
-        """The latents [channels, h, w] of one of my tiles."""
-        return self._cells[tile].x
-
-    def decode(self, tile: int) -> Tensor:
-        """Pixels [3, h, w] in [-1, 1] of one of my tiles, as a whole decode would give them within the halo."""
+    def decode(self, tile: int, read: Callable[[Box], Cells]) -> tuple[Tensor, Tensor]:
+        """Pixels [3, h, w] in [-1, 1] of any tile, as a whole decode would give them within the halo, and its final
+        latents; `read` gives the cells of a box."""
         tiling, factor = self.plan.tiling, self.plan.spec.factor
         core = tiling.core(tile)
         patch, top, left = tiling.around(tile, self.plan.spec.decode_halo)
-        pixels = self.module.decode(self._gather(patch, self._decodable))
+        parts = defaultdict(list)
+        for piece in patch.pieces():
+            parts[piece.tile].append(Held(piece.box, torch.from_numpy(read(piece.box)), (), self.plan.steps))
+        cells = self._gather(patch, parts)
+        pixels = self.module.decode(cells)
         rows = slice(top * factor, (top + core.height) * factor)
         columns = slice(left * factor, (left + core.width) * factor)
-        return pixels[:, rows, columns]
+        return pixels[:, rows, columns], cells[:, top : top + core.height, left : left + core.width].contiguous()
 
     def counts(self) -> Counts:
         """What this group did and received so far."""
@@ -168,7 +227,8 @@ class TileGroup:
 
     def _expect(self, phase: Phase) -> None:
         if phase != self._phase:
-            raise RaytileError(f"worker {self.worker} is at {self._phase} and was asked for {phase}")
+            # A call before this one came to nothing, for a reason that its caller knows better.
+            raise Abandoned(f"worker {self.worker} is at {self._phase} and was asked for {phase}")
 
     def _enlarge(self, patch: Tensor, rows: Taps, columns: Taps) -> Tensor:
         return (
@@ -179,14 +239,31 @@ class TileGroup:
         key = noise.key(self.plan.request.seed, level, purpose, step)
         return torch.from_numpy(noise.normal(key, box, self.plan.spec.channels))
 
-    def _receive(self, messages: Sequence[Flat]) -> dict[int, list[Held]]:
-        """What I own of the level that ended, together with the cells that owners sent for this phase, by tile."""
-        reads = reads_before(self.plan, self.partition, self._phase)
+    def _tiling(self) -> Tiling:
+        return self.plan.levels[self._phase.level].tiling
+
+    def _send(self, reads: Reads, everything: bool = False) -> list[Flat]:
+        """What others read of my tiles: latents; with `everything` the sampler's memory after them."""
+
+        def parts(pieces: Iterable[Piece]) -> Iterator[Tensor]:
+            for piece in pieces:
+                held = self._cells[piece.tile]
+                for of in range(1 + len(held.memory) * everything):
+                    yield held.cut(piece.box, of)
+
+        return [pack(parts(pieces)) for (sender, _), pieces in sorted(reads.items()) if sender == self.worker]
+
+    def _receive(self, reads: Reads, messages: Sequence[Flat]) -> dict[int, list[Held]]:
+        """What I own, together with the cells that others sent of theirs (and their memory), by tile."""
         found = {tile: [held] for tile, held in self._cells.items()}
         mine = [pieces for (_, reader), pieces in sorted(reads.items()) if reader == self.worker]
+        step, channels = self._phase.step, self.plan.spec.channels
         for message, pieces in self._counted(messages, mine):
-            for piece, values in unpack(message, pieces, self.plan.spec.channels):
-                found.setdefault(piece.tile, []).append(Held(piece.box, values, (), self.plan.steps))
+            count = message.size // (channels * sum(piece.box.area for piece in pieces))
+            values = [part for _, part in unpack(message, (piece for piece in pieces for _ in range(count)), channels)]
+            for at, piece in enumerate(pieces):
+                x, *memory = values[at * count : (at + 1) * count]
+                found.setdefault(piece.tile, []).append(Held(piece.box, x, tuple(memory), step))
         return found
 
     def _counted(self, messages: Sequence[Flat], expected: Sequence[T]) -> Iterable[tuple[Flat, T]]:
@@ -194,15 +271,16 @@ class TileGroup:
             self._bytes_received += message.nbytes
             yield message, what
 
-    def _gather(self, patch: Patch, held: Mapping[int, Sequence[Held]]) -> Tensor:
-        """The cells of `patch` [channels, height, width]. A cell that nobody sent is NaN, so no wrong route passes."""
+    def _gather(self, patch: Patch, held: Mapping[int, Sequence[Held]], of: int = 0) -> Tensor:
+        """The cells of `patch` [channels, height, width]; `of` as in `Held.cut`. A cell that nobody sent is NaN, so no
+        wrong route passes."""
         result = torch.full((self.plan.spec.channels, patch.height, patch.width), torch.nan)
         for tile, box, y, x in patch.pieces():
             for part in held[tile]:
                 common = box.intersect(part.box)
                 if common.area:
                     top, left = y + common.y0 - box.y0, x + common.x0 - box.x0
-                    result[:, top : top + common.height, left : left + common.width] = part.cut(common)
+                    result[:, top : top + common.height, left : left + common.width] = part.cut(common, of)
         return result
 
     def _update(self, level: int, step: int, said: Said, tiles: Iterable[int]) -> None:
@@ -234,6 +312,8 @@ class TileGroup:
             x = torch.stack([self._gather(grid.reads(w), cells) for w, _ in batch])
             shown = scale_input(x, step, self.schedule)
             spare = plan.micro_batch - len(batch)
+            if self._stopped():
+                raise Abandoned(f"worker {self.worker} was told to stop")
             shown = torch.cat([shown, shown[-1:].expand(spare, -1, -1, -1)])
             words: list[Conditioning] = [words for _, words in batch] + [batch[-1][1]] * spare
             output = self.module.predict(shown, self.schedule.timesteps[step], words)

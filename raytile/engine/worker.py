@@ -7,36 +7,46 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
 import torch
 
 from raytile import __version__
+from raytile.canvas import shared
 from raytile.canvas.canvas import Canvas
+from raytile.canvas.digest import digest
 from raytile.engine.memory import peak_rss_bytes
 from raytile.engine.messages import Flat
 from raytile.engine.pool import Setup
+from raytile.engine.saver import Saver
 from raytile.engine.tile_group import TileGroup
-from raytile.errors import CanvasError, InvalidRequest, RenderFailed
+from raytile.errors import Abandoned, CanvasError, InvalidRequest, RenderFailed, WorkerLost, first_line
 from raytile.events import Counts, PhaseDone, TileDone, WorkerReady
 from raytile.models import registry
 from raytile.models.base import Module
 from raytile.models.probe import probe
+from raytile.plan.route import Partition
 
 
 class Worker:
-    """Worker number `number`. `module` is given where several workers in one process share one."""
+    """Worker number `number`. `module` is given where one is loaded already; `stopped` says, while a call runs, whether
+    it is wanted no more."""
 
-    def __init__(self, number: int, setup: Setup, module: Module | None = None) -> None:
+    def __init__(
+        self, number: int, setup: Setup, module: Module | None = None, stopped: Callable[[], bool] = lambda: False
+    ) -> None:
+        shared.check_proof(setup.canvas, setup.token, socket.gethostname())
         device = pick_device(setup.device)
         self.number, self.device = number, device
         self.module = module or registry.load(setup.plan.spec, device, setup.plan.request.dtype)
-        self.group = TileGroup(setup.plan, self.module, setup.partition, number)
-        self._canvas, self._token = Canvas(setup.canvas, setup.layout), setup.token
+        self.group = TileGroup(setup.plan, self.module, number, stopped)
+        self._canvas = Canvas(setup.canvas, setup.layout)
+        self._saver = Saver(number, self._canvas)
         self._micro_batch = setup.plan.micro_batch
+        self._epoch = 0
         self._busy = 0.0
         self._broken: Exception | None = None
 
@@ -52,67 +62,107 @@ class Worker:
             peak_rss_bytes=peak_rss_bytes(),
         )
 
-    def begin(self, phase: int, level: int, *messages: Flat) -> list[Any]:
-        with self._timed():
-            if phase == 0 and self._canvas.head().owner.token != self._token:
-                raise CanvasError(
-                    f"{self._canvas.path} on {socket.gethostname()} is not the driver's canvas: on more than one node "
-                    "it must lie in a directory that all of them share"
-                )
-            self.group.begin(level, *messages)
-        return [self._done(phase)]
+    # -- epochs --------------------------------------------------------------------------------------------------
 
-    def early(self, level: int, step: int) -> int:
-        with self._timed():
+    def restore(self, epoch: int, phase: int, partition: Partition) -> None:
+        """Go back, or on, to the start of phase `phase`; calls of earlier epochs count no more."""
+        self._epoch, self._broken = epoch, None
+        with self._timed(epoch):
+            self.group.restore(phase, partition, lambda tile: self._saver.read(phase, tile))
+
+    def export(self, epoch: int, after: Partition, *predictions: Flat) -> list[Any]:
+        with self._timed(epoch):
+            sent = self.group.export(after, *predictions)
+        return [None, *sent]
+
+    def assume(self, epoch: int, phase: int, before: Partition, after: Partition, *messages: Flat) -> None:
+        if not self._epoch:  # my first
+            self._epoch = epoch
+        with self._timed(epoch):
+            self.group.assume(phase, before, after, *messages)
+
+    # -- phases --------------------------------------------------------------------------------------------------
+
+    def begin(self, epoch: int, phase: int, level: int, *messages: Flat) -> list[Any]:
+        with self._timed(epoch):
+            self.group.begin(level, *messages)
+        return [self._done(epoch, phase)]
+
+    def early(self, epoch: int, level: int, step: int) -> int:
+        with self._timed(epoch):
             return self.group.early(level, step)
 
-    def step(self, phase: int, level: int, step: int, *predictions: Flat) -> list[Any]:
-        with self._timed():
-            sent = self.group.step(level, step, *predictions)
-        return [self._done(phase), *sent]
+    def step(self, epoch: int, phase: int, level: int, step: int, whole: int, save: bool, *said: Flat) -> list[Any]:
+        """A step; with `save` my tiles are saved as they are at its start. No phase before `whole` is gone back to."""
+        with self._timed(epoch):
+            sent = self.group.step(level, step, *said)
+            if save:
+                self._saver.save(epoch, phase, self.group.saved())
+            self._saver.forget(whole)
+        return [self._done(epoch, phase), *sent]
 
-    def end(self, phase: int, level: int, *predictions: Flat) -> list[Any]:
-        with self._timed():
+    def end(self, epoch: int, phase: int, level: int, *predictions: Flat) -> list[Any]:
+        with self._timed(epoch):
             sent = self.group.end(level, *predictions)
-        return [self._done(phase), *sent]
+        return [self._done(epoch, phase), *sent]
 
-    def halos(self, phase: int, *messages: Flat) -> list[Any]:
-        with self._timed():
-            self.group.halos(*messages)
-        return [self._done(phase)]
+    def keep(self, epoch: int, phase: int) -> list[Any]:
+        """Put the final latents of my tiles onto the canvas."""
+        with self._timed(epoch):
+            for tile, cells in self.group.keep().items():
+                self._canvas.write_latents(tile, cells)
+        return [self._done(epoch, phase)]
 
-    def decode(self, tile: int) -> TileDone:
-        """Decode one of my tiles and write it: its latents first, its pixels after."""
-        with self._timed():
-            pixels = self.group.decode(tile)
+    # -- tiles ---------------------------------------------------------------------------------------------------
+
+    def decode(self, tile: int, again: bool) -> TileDone:
+        """Decode any tile whose latents, and those around it, are on the canvas, and write its pixels. With `again`
+        false a tile that is there already, whole, is only read."""
+        with self._timed(self._epoch):
+            if not again:
+                with suppress(CanvasError):  # it is not there, or damaged: decode it after all
+                    found = self._canvas.latents_digest(tile), self._canvas.pixels_digest(tile)
+                    return TileDone(self.number, tile, *found, self.counts())
+            pixels, cells = self.group.decode(tile, self._canvas.read_latents)
             if not bool(torch.isfinite(pixels).all()):
                 raise RenderFailed(f"tile {tile} came out as no picture (NaN): try another --dtype or --guidance")
             levels = ((pixels / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8).numpy()
             box = self._canvas.layout.pixels(tile)
-            latents_sha256 = self._canvas.write_latents(tile, self.group.latents(tile).numpy())
             pixels_sha256 = self._canvas.write_image(tile, levels[:, : box.height, : box.width])
-        return TileDone(self.number, tile, latents_sha256, pixels_sha256, self.counts())
+        return TileDone(self.number, tile, digest(cells.numpy()), pixels_sha256, self.counts())
 
-    def _done(self, phase: int) -> PhaseDone:
-        return PhaseDone(self.number, phase, self.counts())
+    # -- what calls share ----------------------------------------------------------------------------------------
+
+    def _done(self, epoch: int, phase: int) -> PhaseDone:
+        return PhaseDone(self.number, epoch, phase, self.counts(), self._saver.news())
 
     def counts(self) -> Counts:
         return replace(self.group.counts(), busy_seconds=self._busy, peak_rss_bytes=peak_rss_bytes())
 
     @contextmanager
-    def _timed(self) -> Iterator[None]:
+    def _timed(self, epoch: int) -> Iterator[None]:
+        if epoch < self._epoch:
+            raise Abandoned(f"epoch {epoch} is over, this is {self._epoch}")
         if self._broken is not None:
             # Calls already in the queue run on after a failure: they repeat its cause, not its consequences.
             raise self._broken
+        self._epoch = epoch
         start = time.perf_counter()
         try:
             with torch.inference_mode():
                 yield
         except Exception as error:
-            self._broken = error
-            raise
+            self._broken = _lost_device(error) or error
+            raise self._broken from error
         finally:
             self._busy += time.perf_counter() - start
+
+
+def _lost_device(error: Exception) -> WorkerLost | None:
+    """A GPU that fell off the bus is a lost worker: another process on another device does not meet the same."""
+    if isinstance(error, torch.AcceleratorError) and not isinstance(error, torch.OutOfMemoryError):
+        return WorkerLost(f"its device failed on {socket.gethostname()}: {first_line(error)}")
+    return None
 
 
 def pick_device(wish: str) -> str:

@@ -74,7 +74,7 @@ def foretell(plan: Plan, partition: Partition) -> Cost:
             most = max(most, int(shares.max()))
             dearest = max(dearest, (size, count))
         messages, total = messages + count, total + size
-    mine = tuple(len(partition.tiles(plan.tiling, worker)) for worker in range(partition.workers))
+    mine = tuple(len(partition.tiles(plan.tiling, worker)) for worker in partition.members)
     cells = int(holdings(plan, partition, len(plan.levels) - 1).cells().max())
     halo = plan.spec.decode_halo
     decoded = (plan.tiling.y.tile + 2 * halo) * (plan.tiling.x.tile + 2 * halo) * plan.spec.factor**2 * 3 * FLOAT32

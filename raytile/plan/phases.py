@@ -1,7 +1,7 @@
-"""The course of a render: begin a level, its steps, its end, the next level, decode; and who needs what before each.
+"""The course of a render: begin a level, its steps, its end, the next level, keep; and who needs what before each.
 
-Two kinds of exchange: *predictions* between the steps of a level (`route`), and *cells* that owners publish at a
-level's end for those who begin the next one or decode (`reads_before`)."""
+Kinds of exchange: *predictions* between the steps of a level (`route`), *cells* that owners publish at a level's end
+for those who begin the next one (`reads_before`), and cells that change hands when a new epoch begins (`moves`)."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ from raytile.plan.upsample import coarse_patch
 
 
 class Phase(NamedTuple):
-    """`step` is the index into the schedule: for `begin` the level's first, for `end` and `decode` one past the last.
+    """`step` is the index into the schedule: for `begin` the level's first, for `end` and `keep` one past the last.
 
-    A step takes in the predictions of the one before, updates the cells, and predicts; `end` takes in the last ones.
-    """
+    A step takes in the predictions of the one before, updates the cells, and predicts; `end` takes in the last ones;
+    `keep` puts the final latents onto the canvas, whence any worker can decode a tile. An epoch can begin before any
+    phase that is a step."""
 
-    kind: Literal["begin", "step", "end", "decode"]
+    kind: Literal["begin", "step", "end", "keep"]
     level: int
     step: int
 
@@ -35,7 +36,7 @@ def phases(plan: Plan) -> tuple[Phase, ...]:
         course.append(Phase("begin", level.index, level.first_step))
         course += [Phase("step", level.index, step) for step in range(level.first_step, level.steps)]
         course.append(Phase("end", level.index, level.steps))
-    return (*course, Phase("decode", len(plan.levels) - 1, plan.steps))
+    return (*course, Phase("keep", len(plan.levels) - 1, plan.steps))
 
 
 @lru_cache(maxsize=16)
@@ -61,7 +62,7 @@ def early(plan: Plan, partition: Partition, level: int, step: int, worker: int) 
 def early_counts(plan: Plan, partition: Partition, level: int, step: int) -> NDArray[np.int64]:
     """How many windows `early` gives each worker."""
     alone = _alone(plan, partition, level, step)
-    counts = np.bincount(alone[alone >= 0], minlength=partition.workers)
+    counts = np.bincount(alone[alone >= 0], minlength=partition.slots)
     return counts - counts % _whole_batches(plan, step)
 
 
@@ -78,7 +79,7 @@ def _alone(plan: Plan, partition: Partition, level: int, step: int) -> NDArray[n
     if step == plan.levels[level].first_step:
         return nobody
     before = route(plan, partition, level, step - 1)
-    heard = np.zeros((partition.workers, windows.tiling.count), dtype=bool)
+    heard = np.zeros((partition.slots, windows.tiling.count), dtype=bool)
     heard[:, : before.heard.shape[1]] = before.heard
     told = np.asarray(before.heard.any(axis=1))
     waits = heard[now.predictor[:, None], windows.tiles].any(axis=1) | ~told[now.predictor]
@@ -88,16 +89,19 @@ def _alone(plan: Plan, partition: Partition, level: int, step: int) -> NDArray[n
 @lru_cache(maxsize=16)
 def reads_before(plan: Plan, partition: Partition, phase: Phase) -> Reads:
     """Which cells of the level just ended owners send to whom before `phase`; none within a level."""
-    if partition.workers == 1:
-        return {}
-    everyone = range(partition.workers)
-    if phase.kind == "decode":
-        tiling, halo = plan.tiling, plan.spec.decode_halo
-        wants = {k: [tiling.around(tile, halo)[0] for tile in partition.tiles(tiling, k)] for k in everyone}
-        return reading(partition.owners(tiling), wants)
-    if phase.kind != "begin" or phase.level == 0:
+    if partition.workers == 1 or phase.kind != "begin" or phase.level == 0:
         return {}
     coarse, fine = plan.levels[phase.level - 1].tiling, plan.levels[phase.level].tiling
     held = holdings(plan, partition, phase.level)
-    wants = {k: [coarse_patch(coarse, fine, box)[0] for box in held.of(k).values()] for k in everyone}
+    wants = {k: [coarse_patch(coarse, fine, box)[0] for box in held.of(k).values()] for k in partition.members}
     return reading(partition.owners(coarse), wants)
+
+
+@lru_cache(maxsize=4)
+def moves(plan: Plan, before: Partition, after: Partition, level: int) -> Reads:
+    """Which cells the owners of one epoch send to the holders of the next, so that it can begin within `level`."""
+    tiling, held = plan.levels[level].tiling, holdings(plan, after, level)
+    wants = {
+        k: [tiling.patch(box.y0, box.x0, box.height, box.width) for box in held.of(k).values()] for k in after.members
+    }
+    return reading(before.owners(tiling), wants)

@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,22 +23,48 @@ Reads = Mapping[Pair, tuple[Piece, ...]]
 
 @dataclass(frozen=True)
 class Partition:
-    """Tiles dealt to `workers` workers (numbered from 0) in compact runs whose lengths differ by at most one."""
+    """Tiles, and windows, dealt to `members` (numbers of workers) in compact runs, in the order of the members.
 
-    workers: int
+    `shares` are how much each gets, in any unit; none: all the same, and the runs' lengths differ by at most one."""
+
+    members: tuple[int, ...]
+    shares: tuple[int, ...] = ()
+
+    @classmethod
+    def even(cls, workers: int) -> Partition:
+        """Workers 0, 1, ... alike."""
+        return cls(tuple(range(workers)))
+
+    @property
+    def workers(self) -> int:
+        return len(self.members)
+
+    @property
+    def slots(self) -> int:
+        """One more than the highest worker number."""
+        return max(self.members) + 1
 
     def cuts(self, count: int) -> tuple[int, ...]:
-        """Where the runs begin and end when `count` things are dealt evenly: worker k gets [cuts[k], cuts[k+1])."""
-        return tuple(k * count // self.workers for k in range(self.workers + 1))
+        """Where the runs begin and end when `count` things are dealt: the k-th member gets [cuts[k], cuts[k+1])."""
+        ends = tuple(accumulate(self.shares or (1,) * self.workers, initial=0))
+        return tuple(end * count // ends[-1] for end in ends)
 
     def tiles(self, tiling: Tiling, worker: int) -> tuple[int, ...]:
-        """The tiles of `worker`, ascending."""
-        cuts = self.cuts(tiling.count)
-        return tuple(sorted(tiling.compact_order[cuts[worker] : cuts[worker + 1]]))
+        """The tiles of `worker`, ascending; none if it is no member."""
+        if worker not in self.members:
+            return ()
+        place, cuts = self.members.index(worker), self.cuts(tiling.count)
+        return tuple(sorted(tiling.compact_order[cuts[place] : cuts[place + 1]]))
 
     def owners(self, tiling: Tiling) -> NDArray[np.int64]:
         """The worker of each tile id."""
-        return deal(tiling.compact_order, self.cuts(tiling.count))
+        return self.deal(tiling.compact_order)
+
+    def deal(self, order: Sequence[int]) -> NDArray[np.int64]:
+        """The worker of each id, ids being dealt in `order`."""
+        dealt = np.empty(len(order), dtype=np.int64)
+        dealt[np.asarray(order, dtype=np.int64)] = np.repeat(self.members, np.diff(self.cuts(len(order))))
+        return dealt
 
 
 def reading(owners: NDArray[np.int64], wants: Mapping[int, Iterable[Patch]]) -> Reads:
@@ -100,7 +127,7 @@ def make_holdings(steps: Sequence[Windows], partition: Partition) -> Holdings:
     owners = partition.owners(tiling)
     keys, boxes = [owners * tiling.count + np.arange(tiling.count)], [_cores(tiling)]
     for windows in steps:
-        predictor = deal(windows.compact_order, partition.cuts(len(windows)))
+        predictor = partition.deal(windows.compact_order)
         pieces = windows.pieces(np.flatnonzero((owners[windows.tiles] != predictor[:, None]).any(axis=1)), given=False)
         keys.append(predictor[pieces.window] * tiling.count + pieces.tile)
         boxes.append(pieces.box)
@@ -118,10 +145,11 @@ class Route:
     """One step of one level under one partition: every worker predicts its windows, and tells each holder of their
     cells. Windows' shares differ by at most one between workers.
 
-    predictor: the worker of each window. said: what is sent, an entry for each piece of a window and each of its
-    holders but the predictor; sender, holder: of each entry. Entries are ordered by sender, holder, window, place."""
+    slots: one more than the highest worker number. predictor: the worker of each window. said: what is sent, an entry
+    for each piece of a window and each of its holders but the predictor; sender, holder: of each entry. Entries are
+    ordered by sender, holder, window, place."""
 
-    workers: int
+    slots: int
     predictor: NDArray[np.int64]
     sender: NDArray[np.int64]
     holder: NDArray[np.int64]
@@ -132,14 +160,14 @@ class Route:
         return tuple(np.flatnonzero(self.predictor == worker).tolist())
 
     def shares(self) -> NDArray[np.int64]:
-        """How many windows each worker predicts."""
-        return np.bincount(self.predictor, minlength=self.workers)
+        """How many windows each worker number predicts."""
+        return np.bincount(self.predictor, minlength=self.slots)
 
     @cached_property
     def pairs(self) -> tuple[Pair, ...]:
         """Who sends to whom, ascending."""
-        keys = np.unique(self.sender * self.workers + self.holder).tolist()
-        return tuple(divmod(key, self.workers) for key in keys)
+        keys = np.unique(self.sender * self.slots + self.holder).tolist()
+        return tuple(divmod(key, self.slots) for key in keys)
 
     def gives(self, sender: int, holder: int) -> tuple[tuple[int, Piece], ...]:
         """The predictions on cells of `holder` that `sender` sends, as (window, piece), in window order."""
@@ -151,7 +179,7 @@ class Route:
     @cached_property
     def heard(self) -> NDArray[np.bool_]:
         """[workers, tiles]: about which tiles a holder is told something."""
-        flags = np.zeros((self.workers, 1 + int(self.said.tile.max(initial=0))), dtype=bool)
+        flags = np.zeros((self.slots, 1 + int(self.said.tile.max(initial=0))), dtype=bool)
         flags[self.holder, self.said.tile] = True
         return flags
 
@@ -164,7 +192,7 @@ class Route:
 
 def make_route(windows: Windows, partition: Partition, holdings: Holdings) -> Route:
     """The route of one step."""
-    predictor = deal(windows.compact_order, partition.cuts(len(windows)))
+    predictor = partition.deal(windows.compact_order)
     who, held = holdings.by_tile
     near = who[windows.tiles]
     told = ((near >= 0) & (near != predictor[:, None, None])).any(axis=(1, 2))
@@ -181,7 +209,7 @@ def make_route(windows: Windows, partition: Partition, holdings: Holdings) -> Ro
     order = np.lexsort((at[:, 1], at[:, 0], window, holder, sender))
     both = np.stack((low[:, 0], high[:, 0], low[:, 1], high[:, 1]), axis=1)
     said = Pieces(window[order], pieces.tile[entry][order], both[order], at[order])
-    return Route(partition.workers, predictor, sender[order], holder[order], said)
+    return Route(partition.slots, predictor, sender[order], holder[order], said)
 
 
 def _cores(tiling: Tiling) -> NDArray[np.int64]:
@@ -189,10 +217,3 @@ def _cores(tiling: Tiling) -> NDArray[np.int64]:
     rows = np.array([tiling.y.core(number) for number in range(tiling.y.tiles)])
     columns = np.array([tiling.x.core(number) for number in range(tiling.x.tiles)])
     return np.concatenate((np.repeat(rows, len(columns), axis=0), np.tile(columns, (len(rows), 1))), axis=1)
-
-
-def deal(order: Sequence[int], cuts: tuple[int, ...]) -> NDArray[np.int64]:
-    """The worker of each id, ids being dealt in `order`."""
-    dealt = np.empty(len(order), dtype=np.int64)
-    dealt[np.asarray(order, dtype=np.int64)] = np.repeat(np.arange(len(cuts) - 1), np.diff(cuts))
-    return dealt

@@ -26,7 +26,7 @@ def window_share(model: str, side: int, wrap: str, steps: int | None = None) -> 
     settled = plan(wish(side, side, model=model, wrap=wrap, levels=1, steps=steps))
     axes = (settled.tiling.y, settled.tiling.x)
     promised = prod(1.0 if axis.wrap else 1 + settled.spec.window / axis.cells for axis in axes)
-    return foretell(settled, Partition(1)).window_share, promised
+    return foretell(settled, Partition.even(1)).window_share, promised
 
 
 def widest_gap(settled: Plan, workers: int) -> int:
@@ -34,14 +34,14 @@ def widest_gap(settled: Plan, workers: int) -> int:
     gap = 0
     for phase in phases(settled):
         if phase.kind == "step":
-            shares = route(settled, Partition(workers), phase.level, phase.step).shares().tolist()
+            shares = route(settled, Partition.even(workers), phase.level, phase.step).shares().tolist()
             gap = max(gap, max(shares) - min(shares))
     return gap
 
 
 def run_and_plan(request: RenderRequest, workers: int, in_process: bool) -> dict[str, int]:
     """Render, and set what was counted beside what was foretold."""
-    foretold = foretell(plan(request), Partition(workers))
+    foretold = foretell(plan(request), Partition.even(workers))
     with tempfile.TemporaryDirectory() as folder:
         canvas = render(request, Path(folder, "a.zarr"), workers=workers, in_process=in_process, device="cpu")
         summary = canvas.head().summary or {}
@@ -72,7 +72,7 @@ def main() -> None:
     checks["exactly 1 on a torus that windows divide"] = share == 1.0
     for workers in (1, 2):
         start = time.monotonic()
-        foretell(plan(wish(65536, 65536)), Partition(workers))
+        foretell(plan(wish(65536, 65536)), Partition.even(workers))
         figures[f"plan_65536_seconds_{workers}_workers"] = seconds = round(time.monotonic() - start, 2)
         checks[f"a 65536x65536 plan for {workers} workers in under 3 s"] = seconds < 3
     for side, wrap, workers in ((2048, "none", 2), (2048, "x", 3), (4096, "xy", 5), (1000, "none", 8)):

@@ -6,34 +6,24 @@ import os
 import signal
 import threading
 import time
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from raytile.api import _first_head as first_head
-from raytile.api import canvas_layout, plan, render
-from raytile.canvas import store
+from raytile.api import cancel, render
+from raytile.canvas import shared, store
 from raytile.canvas.canvas import Canvas
-from raytile.engine.driver import Driver
-from raytile.engine.local import LocalPool
-from raytile.engine.pool import Setup
 from raytile.engine.worker import Worker
 from raytile.errors import CanvasError, InvalidRequest, RenderCancelled, RenderFailed
 from raytile.events import Event, RenderStopped, StepDone, TileDone
-from raytile.plan.route import Partition
 from tests.engine.renders import digests, paint, toy_request
 
 
-def start(out: Path, listener: Any = lambda _: None, token: str | None = None) -> Canvas:
-    """A render in this process by two workers; `token` is what workers expect on the head."""
-    settled = plan(toy_request())
-    layout, head = canvas_layout(settled), first_head(settled)
-    setup = Setup(settled, Partition(2), str(out), layout, "cpu", token or head.owner.token)
-    create = partial(store.create, out, layout, head)
-    return Driver(setup, LocalPool(2), create, (listener,), clock=time.monotonic, wall=time.time).run()
+def start(out: Path, listener: Any = lambda _: None) -> Canvas:
+    """A render in this process by two workers."""
+    return render(toy_request(), out, workers=2, in_process=True, listeners=[listener])
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -92,10 +82,13 @@ def test_what_fails_while_loading_leaves_the_old_picture_alone(tmp_path: Path) -
     assert store.open(canvas.path).digests() == digests(summary)
 
 
-def test_a_worker_that_sees_another_canvas_says_so(tmp_path: Path) -> None:
-    with pytest.raises(RenderFailed, match="must lie in a directory that all of them share"):
-        start(tmp_path / "a.zarr", token="another")
-    assert store.open(tmp_path / "a.zarr").head().state == "failed"
+def test_a_worker_that_sees_another_directory_says_so_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shared, "leave_proof", lambda *_: None)
+    with pytest.raises(CanvasError, match="must lie in a directory that all of them share"):
+        start(tmp_path / "a.zarr")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_picture_of_nothing_is_not_a_finished_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,8 +109,43 @@ def test_the_first_cause_is_told_even_where_the_head_cannot_be_written(
 
     monkeypatch.setattr(Worker, "decode", full)
     monkeypatch.setattr(Canvas, "commit", full)
-    with pytest.raises(RenderFailed, match=r"worker 0 failed: no space left .* keeps 0 of 6 tiles"):
+    with pytest.raises(RenderFailed, match=r"worker \d failed: no space left .* keeps 0 of 6 tiles"):
         start(tmp_path / "a.zarr")
+
+
+def test_a_lost_device_is_a_lost_worker_and_the_render_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, calm = paint(toy_request(), tmp_path / "calm.zarr")
+    step, broken = Worker.step, []
+
+    def falls_off(self: Worker, *args: Any) -> list[Any]:
+        if self.number == 1 and args[3] == 2 and not broken:
+            broken.append(self.number)
+            monkeypatch.setattr(self.group, "step", fails)
+        return step(self, *args)
+
+    def fails(*_: object) -> None:
+        raise torch.AcceleratorError("CUDA error: device unavailable")
+
+    monkeypatch.setattr(Worker, "step", falls_off)
+    canvas = start(tmp_path / "a.zarr")
+    summary = canvas.head().summary or {}
+    assert digests(summary) == digests(calm)
+    assert summary["rollbacks"] == 1
+
+
+def test_a_cancel_from_outside_stops_the_render(tmp_path: Path) -> None:
+    asked = threading.Event()
+
+    def listener(event: Event) -> None:
+        if isinstance(event, StepDone):
+            if not asked.is_set():
+                asked.set()
+                threading.Thread(target=cancel, args=(tmp_path / "a.zarr",)).start()
+            time.sleep(0.5)
+
+    with pytest.raises(RenderCancelled):
+        render(toy_request(steps=30), tmp_path / "a.zarr", workers=2, in_process=True, listeners=[listener], lease=1.0)
+    assert store.open(tmp_path / "a.zarr").head().state == "cancelled"
 
 
 def test_threads_are_given_back(tmp_path: Path) -> None:

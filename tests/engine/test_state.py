@@ -1,64 +1,176 @@
-"""The state machine alone: Hypothesis plays the workers; the invariants hold after every event."""
+"""The state machine alone: Hypothesis plays the cluster; the invariants hold after every event."""
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from raytile.engine.state import Cancel, DecodeTile, Fail, Finish, RenderState, RunPhase
-from raytile.events import CancelAsked, Counts, PhaseDone, TileDone, WorkerLost, WorkerReady
+from raytile.api import plan
+from raytile.engine import policy
+from raytile.engine.instructions import Abandon, Cancel, Fail, Finish, Regroup, Release, Restore, RunPhase
+from raytile.engine.state import Bounds, RenderState, Start
+from raytile.events import CancelAsked, CanvasTaken, PhaseDone, WorkerFailed, WorkerLeaving, WorkerLost
+from tests.engine.renders import toy_request
+from tests.engine.world import World, ready
+
+PLAN = plan(toy_request(tile=128))  # two levels of four steps, 5 x 4 tiles in the end
+SMALL = plan(toy_request(levels=1, tile=256))
 
 
-def ready(worker: int, probe: str = "same", version: str = "1") -> WorkerReady:
-    return WorkerReady(worker, f"node{worker}", 1, "cpu", probe, version, 0)
-
-
-@given(st.integers(1, 5), st.integers(1, 8), st.integers(1, 5), st.integers(0, 12), st.data())
-def test_any_order_of_events_ends_in_a_finished_picture(
-    workers: int, phases: int, ahead: int, tiles: int, data: st.DataObject
-) -> None:
-    tiles += 1
-    state = RenderState([range(k, tiles, workers) for k in range(workers)], phases, ahead, "1")
-    waiting: list[object] = [ready(worker) for worker in range(workers)]
-    queues: list[list[int]] = [[] for _ in range(workers)]
-    submitted: list[int] = []
-    decoded: list[int] = []
-    finished = 0
-    while waiting or any(queues):
-        # Anything comes in any order, the reports of one worker too.
-        ready_to_come = waiting + [PhaseDone(w, phase, Counts()) for w, queue in enumerate(queues) for phase in queue]
-        event = data.draw(st.sampled_from(ready_to_come))
+def run(world: World, choose: st.DataObject | None = None) -> None:
+    """Let things happen, drawn by `choose` or the first thing each time, until the render has come to its end."""
+    for _ in range(20_000):
+        if world.end is not None:
+            return
+        events = world.possible()
+        assert events, "nothing can happen any more, and the picture is not finished"
+        event = events[0] if choose is None else choose.draw(st.sampled_from(events))
         if isinstance(event, PhaseDone):
-            queues[event.worker].remove(event.phase)
-        else:
-            waiting.remove(event)
-        for instruction in state.handle(event):  # type: ignore[arg-type]
-            if isinstance(instruction, RunPhase):
-                submitted.append(instruction.phase)
-                for queue in queues:
-                    queue.append(instruction.phase)
-            elif isinstance(instruction, DecodeTile):
-                decoded.append(instruction.tile)
-                waiting.append(TileDone(instruction.worker, instruction.tile, "", "", Counts()))
-            else:
-                assert isinstance(instruction, Finish)
-                finished += 1
-        state.check()
-    assert submitted == list(range(phases))
-    assert sorted(decoded) == list(range(tiles))
-    assert state.status == "finished"
-    assert finished == 1
+            world.work(event.worker)
+            event = world._phase_done(event.worker)
+        world.happen(event)
+    raise AssertionError("the render does not come to an end")
 
 
-@given(st.integers(2, 4), st.integers(0, 3), st.booleans())
-def test_a_lost_worker_or_a_cancel_ends_the_render_once(workers: int, before: int, cancel: bool) -> None:
-    state = RenderState([[k] for k in range(workers)], 6, 2, "1")
-    for worker in range(min(before, workers)):
-        state.handle(ready(worker))
-    end = state.handle(CancelAsked() if cancel else WorkerLost(1, "it fell"))
-    assert [type(instruction) for instruction in end] == [Cancel if cancel else Fail]
-    state.check()
-    assert state.handle(ready(0)) == state.handle(WorkerLost(0, "again")) == state.handle(CancelAsked()) == []
+@settings(max_examples=150, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])
+@given(st.data())
+def test_whatever_happens_the_picture_is_finished_while_somebody_lives(data: st.DataObject) -> None:
+    there, coming = data.draw(st.integers(1, 4)), data.draw(st.integers(0, 3))
+    ahead, every = data.draw(st.integers(1, 4)), data.draw(st.sampled_from([None, 0, 1, 2, 5]))
+    world = World(PLAN, Bounds(data.draw(st.integers(1, there)), there + coming, ahead, every), there, coming)
+    kills = data.draw(st.integers(0, policy.RETRIES))
+    leaves = data.draw(st.integers(0, 2))
+    furthest = 0
+    for _ in range(5_000):
+        if world.end is not None:
+            break
+        whats = ["event"] * 12 + ["kill"] * bool(kills) + ["leave"] * bool(leaves)
+        living = [k for k, worker in world.workers.items() if worker.alive]
+        what = data.draw(st.sampled_from(whats)) if living else "event"
+        before = world.redone
+        if what == "kill":
+            world.kill(data.draw(st.sampled_from(living)))
+            kills -= 1
+            continue
+        if what == "leave":
+            world.happen(WorkerLeaving(data.draw(st.sampled_from(living)), 30.0))
+            leaves -= 1
+            continue
+        event = data.draw(st.sampled_from(world.possible()))
+        if isinstance(event, PhaseDone):
+            world.work(event.worker)
+            event = world._phase_done(event.worker)
+        world.happen(event)
+        assert world.state.whole >= furthest or world.redone > before or not world.state.members
+        furthest = world.state.whole if world.state.members else 0
+    assert isinstance(world.end, Finish), world.end
+    assert world.wrote >= set(range(PLAN.tiling.count))
+    assert world.denoised
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 4), st.integers(1, 4), st.data())
+def test_an_undisturbed_render_runs_every_phase_once_in_one_epoch(there: int, ahead: int, data: st.DataObject) -> None:
+    world = World(PLAN, Bounds(there, there, ahead), there)
+    run(world, data)
+    assert isinstance(world.end, Finish)
+    assert world.began == {1: tuple(range(there))}
+    assert world.redone == world.moved == 0
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 3), st.integers(1, 3), st.integers(0, 2), st.data())
+def test_joins_and_leaves_redo_nothing(there: int, coming: int, leaves: int, data: st.DataObject) -> None:
+    world = World(PLAN, Bounds(1, there + coming, 2), there, coming)
+    for _ in range(data.draw(st.integers(0, 30))):
+        event = data.draw(st.sampled_from(world.possible()))
+        if isinstance(event, PhaseDone):
+            world.work(event.worker)
+            event = world._phase_done(event.worker)
+        world.happen(event)
+    for worker in range(min(leaves, there)):
+        if world.end is None:
+            world.happen(WorkerLeaving(worker, 60.0))
+    run(world, data)
+    assert isinstance(world.end, Finish)
+    assert world.redone == 0
+
+
+def test_a_kill_redoes_what_came_since_the_last_snapshot_and_no_more() -> None:
+    every, ahead = 2, 2
+    world = World(PLAN, Bounds(3, 3, ahead, every), 3)
+    while not world.whole or world.state.whole < world.whole[-1] + 1:
+        run_one(world)
+    world.kill(1)
+    while not world.redone and 1 in world.lost:
+        world.happen(WorkerLost(1, "was lost"))
+    assert 0 < world.redone <= every + ahead
+    assert world.began[max(world.began)] == (0, 2)
+    run(world)
+    assert isinstance(world.end, Finish)
+
+
+def run_one(world: World) -> None:
+    event = world.possible()[0]
+    if isinstance(event, PhaseDone):
+        world.work(event.worker)
+        event = world._phase_done(event.worker)
+    world.happen(event)
+
+
+def test_a_slow_worker_gets_less_and_nobody_is_moved_for_a_stutter() -> None:
+    wide = plan(toy_request(width=2048, height=512, steps=20, levels=1, micro_batch=1))
+    slow = World(wide, Bounds(2, 2, 2), 2, pace=lambda worker: 0.2 if worker else 0.1)
+    run(slow)
+    assert slow.moved == 1
+    assert slow.state.partition.shares == (100, 50)
+    stutters = World(wide, Bounds(2, 2, 2), 2)
+    stutters.pace = lambda worker: 0.5 if worker and stutters.workers[1].rows % 50 == 0 else 0.1
+    run(stutters)
+    assert stutters.moved == 0
+
+
+def test_deaths_without_progress_spend_the_budget_and_those_with_progress_do_not() -> None:
+    world = World(PLAN, Bounds(1, 1, 1), 1)
+    while world.end is None:
+        event = world.possible()[0]
+        if isinstance(event, PhaseDone):
+            world.kill(event.worker)
+            event = WorkerLost(event.worker, "was lost")
+        world.happen(event)
+    assert isinstance(world.end, Fail)
+    assert "in a row" in world.end.why
+    assert world.hired == policy.RETRIES + 1
+
+    world = World(plan(toy_request(steps=40)), Bounds(2, 2, 1, 1), 2)
+    killed = 0
+    while world.end is None:
+        run_one(world)
+        if len(world.whole) > 2 * killed and not world.lost and len(world.state.members) > 1:
+            killed += 1
+            world.kill(world.state.members[-1])
+    assert isinstance(world.end, Finish)
+    assert killed > policy.RETRIES
+
+
+def test_a_canvas_that_was_denoised_is_only_decoded_and_finished_tiles_are_only_checked() -> None:
+    state = RenderState(PLAN, "1", Bounds(1, 1, 2), [0], [0], Start(denoised=True, tiles_done=frozenset({0, 1})))
+    given = state.handle(ready(0))
+    assert [(i.tile, i.again) for i in given] == [(0, False), (1, False)]  # type: ignore[union-attr]
+    world = World(PLAN, Bounds(1, 2, 2), 1, 1, Start(denoised=True))
+    run(world)
+    assert isinstance(world.end, Finish)
+    assert not world.began
+
+
+def test_a_stored_render_goes_on_from_its_snapshot() -> None:
+    state = RenderState(PLAN, "1", Bounds(2, 2, 2), [0, 1], [0, 1], Start(snapshot=3))
+    assert state.handle(ready(0)) == []
+    first, *rest = state.handle(ready(1))
+    assert isinstance(first, Restore)
+    assert first.phase == 3
+    assert [i.phase for i in rest if isinstance(i, RunPhase)] == [3, 4]
+    assert not any(isinstance(i, Regroup) for i in rest)
 
 
 def test_workers_that_do_not_compute_alike_or_run_other_code_are_refused_by_name() -> None:
@@ -66,8 +178,40 @@ def test_workers_that_do_not_compute_alike_or_run_other_code_are_refused_by_name
         (ready(1, probe="other"), "do not compute alike"),
         (ready(1, version="2"), "raytile is 2 on node1"),
     ):
-        state = RenderState([[0], [1]], 3, 2, "1")
+        state = RenderState(PLAN, "1", Bounds(2, 2, 2), [0, 1], [0, 1])
         assert state.handle(ready(0)) == []
         (instruction,) = state.handle(odd)
         assert isinstance(instruction, Fail)
         assert word in instruction.why
+        state = RenderState(PLAN, "1", Bounds(1, 2, 2), [0, 1], [0])
+        state.handle(ready(0))
+        released = [i for i in state.handle(odd) if isinstance(i, Release)]
+        assert [i.worker for i in released] == [1]
+        assert word in released[0].why
+
+
+def test_what_fails_everywhere_fails_at_once_and_an_end_is_an_end() -> None:
+    for event, kind in (
+        (WorkerFailed(0, "out of memory"), Fail),
+        (CanvasTaken("process 7 on b"), Fail),
+        (CancelAsked(), Cancel),
+    ):
+        state = RenderState(SMALL, "1", Bounds(2, 2, 2), [0, 1], [0, 1])
+        state.handle(ready(0))
+        assert [type(i) for i in state.handle(event)] == [kind]
+        state.check()
+        assert state.handle(ready(1)) == state.handle(WorkerLost(0, "again")) == state.handle(CancelAsked()) == []
+
+
+def test_all_lost_waits_for_those_that_come_and_goes_on_from_the_snapshot() -> None:
+    world = World(PLAN, Bounds(2, 2, 2, 1), 2)
+    while not world.whole:
+        run_one(world)
+    for worker in (0, 1):
+        world.kill(worker)
+    first, second = [world.state.handle(WorkerLost(worker, "was lost")) for worker in (0, 1)]
+    assert any(isinstance(i, Abandon) for i in first)
+    assert any(isinstance(i, Restore) for i in first)
+    assert any(isinstance(i, Abandon) for i in second)
+    assert not any(isinstance(i, Restore) for i in second)
+    assert not world.state.members

@@ -64,10 +64,10 @@ def test_levels_double_and_end_at_the_picture(plan: Plan) -> None:
 
 
 @given(plans())
-def test_phases_run_every_step_of_every_level_once_and_decode_last(plan: Plan) -> None:
+def test_phases_run_every_step_of_every_level_once_and_keep_last(plan: Plan) -> None:
     course = phases(plan)
-    assert [p.kind for p in course].count("decode") == 1
-    assert course[-1].kind == "decode"
+    assert [p.kind for p in course].count("keep") == 1
+    assert course[-1].kind == "keep"
     for kind in ("begin", "end"):
         assert [p.level for p in course if p.kind == kind] == [level.index for level in plan.levels]
     steps = [(p.level, p.step) for p in course if p.kind == "step"]

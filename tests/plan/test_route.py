@@ -18,7 +18,7 @@ workers = st.integers(1, 9)
 
 @given(plans(), workers)
 def test_every_tile_has_one_owner_and_shares_differ_by_one_at_most(plan: Plan, count: int) -> None:
-    partition = Partition(count)
+    partition = Partition.even(count)
     for level in plan.levels:
         shares = [partition.tiles(level.tiling, worker) for worker in range(count)]
         assert sorted(tile for mine in shares for tile in mine) == list(range(level.tiling.count))
@@ -31,7 +31,7 @@ def test_every_tile_has_one_owner_and_shares_differ_by_one_at_most(plan: Plan, c
 @given(plans(max_cells=40), workers)
 def test_who_predicts_a_window_holds_its_cells_and_hears_all_that_is_said_of_them(plan: Plan, count: int) -> None:
     """One exchange a step is enough: every holder of a cell gets each prediction of it, once, and nothing else."""
-    partition = Partition(count)
+    partition = Partition.even(count)
     for level in plan.levels:
         held = [holdings(plan, partition, level.index).of(worker) for worker in range(count)]
         owners = partition.owners(level.tiling)
@@ -75,7 +75,7 @@ def test_who_predicts_a_window_holds_its_cells_and_hears_all_that_is_said_of_the
 @settings(max_examples=40, deadline=None)
 @given(plans(max_cells=40), workers)
 def test_early_windows_hang_on_nobody_and_fill_whole_batches(plan: Plan, count: int) -> None:
-    partition = Partition(count)
+    partition = Partition.even(count)
     for level in plan.levels:
         for step in range(level.first_step, level.steps):
             windows = plan.windows(level.index, step)
@@ -102,20 +102,20 @@ def test_early_windows_hang_on_nobody_and_fill_whole_batches(plan: Plan, count: 
 @given(plans(max_cells=40), workers)
 def test_nobody_reads_from_itself_and_one_worker_reads_nothing(plan: Plan, count: int) -> None:
     for phase in phases(plan):
-        reads = reads_before(plan, Partition(count), phase)
+        reads = reads_before(plan, Partition.even(count), phase)
         assert all(sender != reader and pieces for (sender, reader), pieces in reads.items())
-        assert not reads_before(plan, Partition(1), phase)
+        assert not reads_before(plan, Partition.even(1), phase)
 
 
 @settings(max_examples=30, deadline=None)
 @given(plans(max_cells=40), workers)
 def test_cost_counts_what_the_plan_says(plan: Plan, count: int) -> None:
-    cost = foretell(plan, Partition(count))
+    cost = foretell(plan, Partition.even(count))
     steps = [(level.index, step) for level in plan.levels for step in range(level.first_step, level.steps)]
     assert cost.windows == sum(len(plan.windows(*at)) for at in steps)
     assert cost.evaluations == sum(len(plan.windows(*at)) * (2 if plan.guided[at[1]] else 1) for at in steps)
     assert cost.evaluations <= cost.evaluations_padded
-    work = foretell(plan, Partition(count)).work
+    work = foretell(plan, Partition.even(count)).work
     assert len(work) == len(steps)
     assert sum(work) <= cost.evaluations_padded <= count * sum(work)
     assert (cost.bytes == cost.messages == 0) if count == 1 else cost.bytes % (4 * plan.spec.channels) == 0
