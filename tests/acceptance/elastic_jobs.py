@@ -19,7 +19,7 @@ from tests.acceptance import clusters
 from tests.acceptance.common import report, say
 from tests.cli.jobs import EXAMPLES, job_head, wait_for, wait_over
 from tests.engine.renders import digests
-from tests.s3 import serving
+from tests.s3 import BUCKET, serving
 
 STEPS = 40
 PICTURE: dict[str, Any] = {
@@ -101,14 +101,14 @@ def refused(address: str, out: str) -> dict[str, Any]:
 def main() -> None:
     from ray.job_submission import JobSubmissionClient
 
-    with clusters.scratch() as place, serving(place) as server, tempfile.TemporaryDirectory(dir=place) as folder:
+    with clusters.scratch() as place, serving(), tempfile.TemporaryDirectory(dir=place) as folder:
         calm = render(RenderRequest.parse(**PICTURE), Path(folder, "calm.zarr"), in_process=True).head().summary
         assert calm is not None
         with job_head(Path(folder), RAYTILE_TIMED_SLOWER=SLOWER) as address:
             client = JobSubmissionClient(address)
-            rounds = [stopped(client, server.url(f"{n}.zarr"), moment) for n, moment in enumerate(MOMENTS)]
-            crash = killed(address, server.url("killed.zarr"))
-            other = refused(address, server.url("killed.zarr"))
+            rounds = [stopped(client, f"s3://{BUCKET}/{n}.zarr", moment) for n, moment in enumerate(MOMENTS)]
+            crash = killed(address, f"s3://{BUCKET}/killed.zarr")
+            other = refused(address, f"s3://{BUCKET}/killed.zarr")
     say(crash, other)
     checks = {
         "every stopped job was told, and kept its canvas": all(

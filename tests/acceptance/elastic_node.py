@@ -11,8 +11,10 @@ from tests.acceptance import clusters
 from tests.acceptance.common import report, say
 from tests.acceptance.elastic_kills import EVERY, Trial, bounded
 from tests.acceptance.watch import Watch, words
+from tests.s3 import BUCKET as NAME
 from tests.s3 import serving
 
+BUCKET = f"s3://{NAME}"
 STEPS, AHEAD = 90, 4
 SEAT: dict[str, Any] = {"num_cpus": 0, "resources": {"seat": 1}}
 PAIR = '{"num_cpus": 0, "resources": {"pair": 1}}'
@@ -32,12 +34,12 @@ def refused(cluster: Any, trial: Trial, hidden: Path) -> dict[str, Any]:
 
 def main() -> None:
     moments = random.Random(7)
-    with clusters.scratch() as place, serving(place) as s3, clusters.fixed(place) as cluster:
+    with clusters.scratch() as place, serving(), clusters.fixed(place) as cluster:
         nodes = [cluster.add(num_cpus=0, resources={"seat": 1}) for _ in range(3)]
         cluster.connect()
         with tempfile.TemporaryDirectory(dir=place) as folder:
             trial = Trial(Path(folder), STEPS)
-            trial.folder = s3.url("node")
+            trial.folder = f"{BUCKET}/node"
             options: dict[str, Any] = {"workers": 3, "worker_resources": SEAT}
             calm = Watch()
             whole = trial.run(calm, **options)
@@ -53,7 +55,7 @@ def main() -> None:
         {
             "undisturbed: the oracle's digests": whole["same"] and not whole["redone"],
             "a node killed: equal digests": found["same"],
-            "the kill was met": bool(found["restarts"]),
+            "the kill was met": bool(found.get("restarts")),
             "it redoes at most snapshot_every + in flight + lag": bounded(found, AHEAD),
             "not shared: exit code 2": hidden["code"] == 2,
             "not shared: one line that names the fix": hidden["said"].count("\n") == 0 and "s3://" in hidden["said"],

@@ -11,14 +11,19 @@ from raytile.plan.request import RenderRequest
 from tests.acceptance import clusters
 from tests.acceptance.common import report, say
 
-WINDOWS, SECONDS, STEPS = 18, 0.05, 36
-STUTTER = "84:1.0"
+WINDOWS, SECONDS, STEPS = 12, 0.05, 60
+STALL = 0.3
+"""One step of two workers."""
+EVERY = (84, 72)
+"""Batches from stall to stall: 14 steps, and 12 on the other worker, so that they stall at different steps."""
 NODES: tuple[dict[str, Any], ...] = (
-    {"resources": {"alone": 1, "even": 1, "slow": 1, "stutter": 1}},
+    {"resources": {"alone": 1, "even": 1, "slow": 1, "one": 1}},
     {"resources": {"even": 1}},
     {"resources": {"slow": 1}, "env_vars": {"RAYTILE_TIMED_SLOWER": "2.0"}},
-    {"resources": {"stutter": 1}, "env_vars": {"RAYTILE_TIMED_STUTTER": STUTTER}},
+    {"resources": {"one": 1, "both": 1}, "env_vars": {"RAYTILE_TIMED_STUTTER": f"{EVERY[0]}:{STALL}"}},
+    {"resources": {"both": 1}, "env_vars": {"RAYTILE_TIMED_STUTTER": f"{EVERY[1]}:{STALL}"}},
 )
+WAYS = ("alone", "even", "slow", "one", "both")
 MOST = 1.15
 
 
@@ -39,10 +44,11 @@ def timed(place: str, workers: int, steps: int = STEPS) -> dict[str, Any]:
 def main() -> None:
     with clusters.scratch() as place, clusters.fixed(place, [{"num_cpus": 0, **node} for node in NODES]) as cluster:
         cluster.connect()
-        found = {name: timed(name, 1 if name == "alone" else 2) for name in ("alone", "even", "slow", "stutter")}
+        found = {name: timed(name, 1 if name == "alone" else 2) for name in WAYS}
     seconds = {name: summary["seconds"]["denoise"] for name, summary in found.items()}
     ideal = seconds["alone"] / 1.5
-    stalls = WINDOWS * STEPS / 2 // int(STUTTER.partition(":")[0]) * float(STUTTER.partition(":")[2])
+    stalls = [WINDOWS * STEPS // 2 // every for every in EVERY]
+    more = {name: seconds[name] - seconds["even"] for name in ("one", "both")}
     report(
         "two workers, one at half speed; one that stutters",
         {
@@ -55,9 +61,12 @@ def main() -> None:
             "half_speed_over_ideal": round(seconds["slow"] / ideal, 3),
             "even_over_ideal_of_2": round(2 * seconds["even"] / seconds["alone"], 3),
             "stutter": {
-                "every_and_seconds": STUTTER,
-                "stalled_seconds_of_an_even_share": stalls,
-                "seconds_more_than_two_even_workers": round(seconds["stutter"] - seconds["even"], 2),
+                "one_worker": {"stalls": stalls[0], "stalled": stalls[0] * STALL, "lost": round(more["one"], 2)},
+                "both_at_different_steps": {
+                    "stalls": stalls,
+                    "a_barrier_would_lose": round(sum(stalls) * STALL, 2),
+                    "lost": round(more["both"], 2),
+                },
             },
             "busy_share": {name: summary.get("busy_share") for name, summary in found.items()},
             "moves": {name: summary.get("moves") for name, summary in found.items()},

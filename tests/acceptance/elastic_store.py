@@ -17,8 +17,10 @@ from tests.acceptance.common import report, say
 from tests.acceptance.elastic_kills import Trial
 from tests.acceptance.watch import Watch, step, words
 from tests.engine.renders import digests
+from tests.s3 import BUCKET as NAME
 from tests.s3 import serving
 
+BUCKET = f"s3://{NAME}"
 STEPS, AWAY, PATIENCE = 90, 30.0, 15.0
 
 
@@ -69,11 +71,11 @@ def snapshot(out: str) -> int | None:
 
 
 def main() -> None:
-    with clusters.scratch() as place, serving(place) as server:
+    with clusters.scratch() as place, serving() as server:
         with clusters.fixed(place, head={"num_cpus": 3}) as cluster, tempfile.TemporaryDirectory(dir=place) as folder:
             cluster.connect()
             trial = Trial(Path(folder), STEPS)
-            trial.folder = server.url("store")
+            trial.folder = f"{BUCKET}/store"
             pool = make_pool(3, address=cluster.address)
             pool.connect(3)
             calm = trial.run(Watch(), pool=pool)
@@ -82,7 +84,7 @@ def main() -> None:
             say("away", while_away)
             pool.close()
         os.environ.pop("RAY_ADDRESS", None)
-        out = server.url("good.zarr")
+        out = f"{BUCKET}/good.zarr"
         gone = away_for_good(trial, server, out, place)
         say("away for good", gone)
         server.start()
