@@ -16,6 +16,7 @@ from raytile.canvas.canvas import Canvas
 from raytile.cli import main
 from raytile.errors import InvalidRequest, RaytileError, RenderCancelled, RenderFailed
 from raytile.plan.request import RenderRequest
+from tests.s3 import BUCKET, Server
 
 DEFAULTS: dict[str, Any] = {"width": 100, "height": 80, "model": "toy", "steps": 2}
 HOW = ("--size", "100x80", "--model", "toy", "--steps", "2", "--in-process", "--out", "all")
@@ -234,3 +235,23 @@ def test_one_pool_paints_all_of_them(ray_cluster: str, monkeypatch: pytest.Monke
     assert len(seen) == 3
     assert len(set(seen)) == 1
     assert [row["name"] for row in rows("all/manifest.jsonl")] == NAMES
+
+
+def test_a_batch_in_a_bucket(s3: Server, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Canvases, manifest and pictures lie there, readable by whoever has the bucket; info and export take its URLs."""
+    out = f"s3://{BUCKET}/atlas"
+    how = [*HOW[:-1], out, "--pictures", "png"]
+    assert main(["batch", prompts(*LINES[:2]), *how, "--quiet"]) == 0
+
+    def read(key: str) -> bytes:
+        return bytes(s3.client().get_object(Bucket=BUCKET, Key=f"atlas/{key}")["Body"].read())
+
+    manifest = [json.loads(line) for line in read("manifest.jsonl").splitlines()]
+    assert [row["name"] for row in manifest] == NAMES[:2]
+    assert [json.loads(line)["text"] for line in read("pictures/metadata.jsonl").splitlines()] == ["Red hills", "a sea"]
+    assert main(["info", f"{out}/{NAMES[1]}.zarr", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["pixels_sha256"] == manifest[1]["pixels_sha256"]
+    assert main(["export", f"{out}/{NAMES[1]}.zarr", "b.png"]) == 0
+    assert Path("b.png").read_bytes() == read(f"pictures/{NAMES[1]}.png")
+    forbid(monkeypatch)
+    assert main(["batch", "prompts.jsonl", *how, "--quiet"]) == 0
