@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -61,19 +62,19 @@ def test_the_driver_never_imports_torch(ray_cluster: str, tmp_path: Path) -> Non
 class WatchedPool(RayPool):
     """Counts what comes to the driver, and can make a worker nap before one of its calls: (worker, level, step)."""
 
-    def __init__(
-        self, workers: int, nap: tuple[int, int, int] | None = None, seconds: float = 3.0, ahead: int = 4
-    ) -> None:
-        super().__init__(Crew(workers, workers))
-        self.nap, self.seconds, self.ahead = nap, seconds, ahead
+    def use(self, workers: int, nap: tuple[int, int, int] = (-1, -1, -1), ahead: int = 4) -> WatchedPool:
+        """Get ready for a render by so many workers."""
+        self._crew, self.ahead, self.nap = Crew(workers, workers), ahead, nap
+        self.seconds = 3.0
         self.biggest = 0
         self.early: dict[int, Ref] = {}
         self.overtook: list[bool] = []
+        return self
 
     def call(self, worker: int, method: str, *args: Any, returns: int = 1) -> tuple[Ref, ...]:
         import ray
 
-        sleeper, level, step = self.nap or (-1, -1, -1)
+        sleeper, level, step = self.nap
         nap = self.seconds
         if worker == sleeper and method == "step" and args[2:4] == (level, step):
             self._actors[worker].__ray_call__.remote(lambda _self: time.sleep(nap))
@@ -92,9 +93,16 @@ class WatchedPool(RayPool):
         return outcomes
 
 
-def test_nothing_but_small_reports_comes_to_the_driver(tmp_path: Path) -> None:
-    with contextlib.closing(WatchedPool(3)) as pool:
-        render(toy_request(width=1600, height=400, steps=2), tmp_path / "a.zarr", pool=pool, device="cpu")
+@pytest.fixture(scope="module")
+def watched(ray_cluster: str) -> Iterator[WatchedPool]:  # noqa: ARG001 (the Ray that the pool finds)
+    """One pool for several tests: loading torch takes a worker longer than any of their renders."""
+    with contextlib.closing(WatchedPool()) as pool:
+        yield pool
+
+
+def test_nothing_but_small_reports_comes_to_the_driver(watched: WatchedPool, tmp_path: Path) -> None:
+    pool = watched.use(3)
+    render(toy_request(width=1600, height=400, steps=2), tmp_path / "a.zarr", pool=pool, device="cpu")
     assert 0 < pool.biggest < 2048
 
 
@@ -114,7 +122,7 @@ def hanging(request: RenderRequest, workers: int, number: int) -> set[tuple[int,
     return late
 
 
-def test_neighbours_wait_for_neighbours_and_nobody_for_everybody(tmp_path: Path) -> None:
+def test_neighbours_wait_for_neighbours_and_nobody_for_everybody(watched: WatchedPool, tmp_path: Path) -> None:
     """Law 6: while worker 0 naps before it predicts step s, a worker k hops away predicts steps s to s + k - 1, so it
     finishes k - 1 further steps; and nothing happens that hangs on the one that sleeps."""
     workers, step = 5, 2
@@ -127,8 +135,8 @@ def test_neighbours_wait_for_neighbours_and_nobody_for_everybody(tmp_path: Path)
         if isinstance(event, PhaseDone):
             seen.append(event)
 
-    with contextlib.closing(WatchedPool(workers, nap=(0, 0, step), ahead=8)) as pool:
-        render(request, tmp_path / "a.zarr", pool=pool, device="cpu", listeners=[see])
+    pool = watched.use(workers, nap=(0, 0, step), ahead=8)
+    render(request, tmp_path / "a.zarr", pool=pool, device="cpu", listeners=[see])
     asleep = hanging(request, workers, number)
     woke = next(i for i, event in enumerate(seen) if (event.worker, event.phase) == (0, number))
     for hops in range(1, workers):
@@ -137,23 +145,25 @@ def test_neighbours_wait_for_neighbours_and_nobody_for_everybody(tmp_path: Path)
         assert meanwhile == [phase for phase in range(number, len(course)) if (hops, phase) not in asleep]
 
 
-def test_windows_that_hang_on_nobody_are_predicted_while_messages_are_on_their_way(tmp_path: Path) -> None:
+def test_windows_that_hang_on_nobody_are_predicted_while_messages_are_on_their_way(
+    watched: WatchedPool, tmp_path: Path
+) -> None:
+    pool = watched.use(2, nap=(0, 0, 1))
     wish = toy_request(width=2048, height=256, tile=256, steps=3, levels=1)
-    with contextlib.closing(WatchedPool(2, nap=(0, 0, 1))) as pool:
-        render(wish, tmp_path / "a.zarr", pool=pool, device="cpu")
+    render(wish, tmp_path / "a.zarr", pool=pool, device="cpu")
     assert pool.overtook == [True]
 
 
-def test_a_picture_whose_worker_was_killed_is_the_same(tmp_path: Path) -> None:
+def test_a_picture_whose_worker_was_killed_is_the_same(watched: WatchedPool, tmp_path: Path) -> None:
     request = toy_request(steps=6)
     _, alone = paint(request, tmp_path / "alone.zarr")
-    with contextlib.closing(WatchedPool(3)) as pool:
+    pool = watched.use(3)
 
-        def kill(event: Event) -> None:
-            if isinstance(event, PhaseDone) and event.phase == 3 and event.worker == 1 and 1 in pool.workers():
-                os.kill(pool._places[1].pid, signal.SIGKILL)
+    def kill(event: Event) -> None:
+        if isinstance(event, PhaseDone) and event.phase == 3 and event.worker == 1 and 1 in pool.workers():
+            os.kill(pool._places[1].pid, signal.SIGKILL)
 
-        canvas = render(request, tmp_path / "a.zarr", pool=pool, device="cpu", snapshot_every=1, listeners=[kill])
+    canvas = render(request, tmp_path / "a.zarr", pool=pool, device="cpu", snapshot_every=1, listeners=[kill])
     summary = canvas.head().summary
     assert summary is not None
     assert digests(summary) == digests(alone)
