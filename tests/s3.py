@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -16,7 +17,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ class Server:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.port = _free_port()
+        self.port, *self._ports = free_ports(8)
         self.endpoint = f"http://127.0.0.1:{self.port}"
         self.environment = {
             "AWS_ACCESS_KEY_ID": KEY,
@@ -47,21 +48,25 @@ class Server:
             "actions": ["Admin", "Read", "Write", "List", "Tagging"],
         }
         (folder / "s3.json").write_text(json.dumps({"identities": [identity]}))
-        self._ports = [_free_port() for _ in range(6)]
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Start it, and wait until it answers."""
-        master, master_rpc, volume, volume_rpc, filer, filer_rpc = self._ports
+        master, master_rpc, volume, volume_rpc, filer, filer_rpc, rpc = self._ports
         with (self.folder / "log.txt").open("ab") as log:
             self._process = subprocess.Popen(
                 [
                     *(str(Path(sys.executable).with_name("weed")), "-logtostderr=true", "server"),
                     *(f"-dir={self.folder / 'data'}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"),
                     *(f"-master.port={master}", f"-master.port.grpc={master_rpc}", "-master.volumeSizeLimitMB=256"),
-                    *(f"-volume.port={volume}", f"-volume.port.grpc={volume_rpc}", "-volume.max=20"),
+                    *(
+                        f"-volume.port={volume}",
+                        f"-volume.port.grpc={volume_rpc}",
+                        "-volume.max=20",
+                        "-master.telemetry=false",
+                    ),
                     *("-filer", f"-filer.port={filer}", f"-filer.port.grpc={filer_rpc}"),
-                    *("-s3", f"-s3.port={self.port}", f"-s3.port.grpc={_free_port()}", "-s3.port.iceberg=0"),
+                    *("-s3", f"-s3.port={self.port}", f"-s3.port.grpc={rpc}", "-s3.port.iceberg=0", "-s3.port.lance=0"),
                     f"-s3.config={self.folder / 's3.json'}",
                 ],
                 cwd=self.folder,
@@ -73,13 +78,15 @@ class Server:
         end = time.monotonic() + READY
         while not self._answers():
             if self._process.poll() is not None or time.monotonic() > end:
-                raise RuntimeError(f"no S3 server: see {self.folder / 'log.txt'}")
+                said = (self.folder / "log.txt").read_text(errors="replace").splitlines()[-15:]
+                raise RuntimeError("\n".join(("no S3 server:", *said)))
             time.sleep(0.1)
 
     def stop(self) -> None:
         """End it at once, with everything it started."""
         if self._process is not None:
-            os.killpg(self._process.pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
             self._process = None
 
@@ -146,7 +153,11 @@ def s3() -> Iterator[Server]:
         yield server
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on, below those that outgoing connections are given, so that they stay free."""
+    found: set[int] = set()
+    while len(found) < count:
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", random.randrange(10_000, 32_000)))
+            found.add(int(probe.getsockname()[1]))
+    return [*found]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Literal
 
 from raytile.canvas.bytes import Bytes
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     ZarrArray = zarr.Array[Any]
 
 GROUP = "zarr.json"
-MADE_BY = {"made_by": "raytile"}  # what a group says of itself
+MADE_BY = {"made_by": "raytile"}  # what a group says of itself, beside its layout
 
 
 def make_arrays(place: StoreLike, layout: CanvasLayout) -> None:
@@ -26,7 +27,7 @@ def make_arrays(place: StoreLike, layout: CanvasLayout) -> None:
     import zarr
     from zarr.codecs import ZstdCodec
 
-    group = zarr.create_group(store=place, zarr_format=3, attributes=MADE_BY)
+    group = zarr.create_group(store=place, zarr_format=3, attributes={**MADE_BY, "layout": asdict(layout)})
     for name, shape, chunks, dtype in (
         (IMAGE, layout.image_shape, layout.image_chunks, "uint8"),
         (LATENTS, layout.latents_shape, layout.latents_chunks, "float32"),

@@ -3,11 +3,16 @@
 A canvas is there once its head is; the head comes last. Whenever a request is the last one that is heard, what
 stands there is a canvas whose head is true, or no canvas:
 
-- New: the zarr metadata by conditional puts, then the head by a conditional put. Metadata without a head is no
-  canvas: it is what is left of a run that died here, and the next run puts its own in place.
+- New: the zarr metadata, then the head, all by conditional puts. Metadata without a head is no canvas: it is what is
+  left of a run that died here, and the next run puts its own in place.
 - Replaced: (1) the old head is swapped for one that is ours and says that nothing is painted: still the old canvas,
   running, to be resumed or replaced; (2) all chunks and snapshots go; (3) the head goes: no canvas; (4) metadata;
-  (5) the new head. If the new layout is the old one, (3) and (4) are left out, and (5) is a swap."""
+  (5) the new head. If the new layout is the old one, (3) and (4) are left out, and (5) is a swap.
+
+Two makers of different layouts at once: the group's metadata names the layout. A maker first reads all metadata, then
+puts that of the group, then looks for a head (and if there is one, puts the group back), then changes the arrays it
+has read, by their tags, and puts its head; if the group is no longer its own after that, it takes its head away. So at
+most one believes it has made a canvas."""
 
 from __future__ import annotations
 
@@ -73,18 +78,22 @@ def make(objects: Bytes, layout: CanvasLayout, head: Head, now: float) -> str:
     else:
         _refuse_strangers(objects)
         objects.delete(key for key in objects.sizes() if key.startswith(PROBE))
-    rival = HeadConflict(f"another process makes a canvas at {objects.where} at this moment: choose another name")
+    stood = {key: objects.read(key) for key in METADATA}
     for key, data in wanted.items():
-        found = objects.read(key)
-        if found is not None and found[0] == data:
-            continue
-        if (objects.create(key, data) if found is None else objects.swap(key, found[1], data)) is None:
-            raise rival
-    tag = heads.create(head)
-    if not all(_is(objects, key, data) for key, data in wanted.items()):
+        found = stood[key]
+        if found is None or found[0] != data:
+            put = objects.create(key, data) if found is None else objects.swap(key, found[1], data)
+            if put is None and not _is(objects, key, data):
+                raise _rival(objects)
+            if key == GROUP and objects.exists(HEAD):
+                if put is not None and found is not None:
+                    objects.swap(GROUP, put, found[0])
+                raise _rival(objects)
+    made = heads.create(head)
+    if not _is(objects, GROUP, wanted[GROUP]):
         objects.delete([HEAD])
-        raise rival
-    return tag
+        raise _rival(objects)
+    return made
 
 
 def _take_over(heads: HeadStore, head: Head, now: float) -> str:
@@ -114,6 +123,8 @@ def _take_over(heads: HeadStore, head: Head, now: float) -> str:
 def _refuse_strangers(objects: Bytes) -> None:
     """Raise `CanvasError` when there is anything but what a run that died while making a canvas leaves."""
     keys = {key for key in objects.sizes() if not key.startswith(PROBE)}
+    if HEAD in keys:
+        raise _rival(objects)
     found = objects.read(GROUP) if keys else None
     ours = found is not None and _has_mark(found[0])
     if keys and not (ours and keys <= {*METADATA}):
@@ -121,6 +132,10 @@ def _refuse_strangers(objects: Bytes) -> None:
             f"{objects.where} is not a raytile canvas, and holds {min(keys - {GROUP}, default=GROUP)}:"
             " it stays; choose another name, or remove it yourself"
         )
+
+
+def _rival(objects: Bytes) -> HeadConflict:
+    return HeadConflict(f"another process makes a canvas at {objects.where} at this moment: choose another name")
 
 
 def _has_mark(group: bytes) -> bool:

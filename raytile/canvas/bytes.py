@@ -71,7 +71,7 @@ class LocalBytes:
     """Files below a directory of a local (or properly shared) file system.
 
     `create` and `swap` of NAME.json hold an exclusive lock on NAME.lock, and everything comes into place by a rename:
-    a reader needs no lock."""
+    a reader needs no lock. Locks are not objects."""
 
     def __init__(self, directory: Path) -> None:
         self.where = str(directory)
@@ -130,6 +130,8 @@ class LocalBytes:
         found = {}
         for folder, _, names in os.walk(self._root / below):
             for name in names:
+                if name.endswith(".lock"):
+                    continue
                 file = os.path.join(folder, name)
                 with suppress(FileNotFoundError):  # a temporary file, renamed while we looked
                     found[os.path.relpath(file, self._root)] = os.lstat(file).st_size

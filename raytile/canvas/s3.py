@@ -18,7 +18,7 @@ from raytile.canvas.place import split
 from raytile.errors import CanvasError
 
 if TYPE_CHECKING:
-    from obstore.store import S3Store
+    from obstore.store import S3Config, S3Store
     from zarr.storage import StoreLike
 
 T = TypeVar("T")
@@ -208,10 +208,11 @@ def _connect(bucket: str, prefix: str) -> S3Store:
         endpoint: str | None = ConfiguredEndpointProvider(
             session._session.full_config, session._session.get_scoped_config(), "s3"
         ).provide()
+        elsewhere: S3Config = {"endpoint": endpoint} if endpoint else {}
         return S3Store(
             bucket,
             prefix=prefix,
-            **({"endpoint": endpoint} if endpoint else {}),
+            config=elsewhere,
             region=session.region_name or "us-east-1",
             credential_provider=Boto3CredentialProvider(session, ttl=FRESH),
             virtual_hosted_style_request=False,
