@@ -69,6 +69,8 @@ Clock = Callable[[], float]
 COMMIT_EVERY = 1.0
 STOPPING = 2.0
 """Seconds that a render which ends early gives its canvas to note that: `ray job stop` gives three in all."""
+POLL = 0.25
+"""Seconds after which the driver looks up from its calls: at signals, at the canvas, at who leaves."""
 DOUBT = 10.0
 """Seconds after which a call that was given up for no known reason counts as the loss of its worker."""
 
@@ -166,7 +168,7 @@ class Driver:
                 self._take(CancelAsked())
             if not self._watched:
                 time.sleep(0.1)  # all are lost, and those in their place not asked for yet
-            outcomes = self._pool.wait(list(self._watched), timeout=0.5 if self._posted else 1.0)
+            outcomes = self._pool.wait(list(self._watched), timeout=POLL)
             # A loss explains what else went wrong, so it comes first.
             for outcome in sorted(outcomes, key=lambda outcome: outcome.lost is None):
                 self._came_through(outcome)

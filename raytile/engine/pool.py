@@ -15,6 +15,7 @@ Ref = Hashable
 """A value that will be there: the driver passes it on and never looks inside a message."""
 
 MAX_WORKERS = 4096
+AUTO_MOST = 64
 
 
 @dataclass(frozen=True)
@@ -39,11 +40,11 @@ class Crew:
 
     @classmethod
     def parse(cls, text: str | int | None) -> Crew:
-        """From "4", "2..16" or "auto" (1 up to as many as have work); `InvalidRequest` if it is none of these."""
+        """From "4", "2..16" or "auto" (1 up to 64, as far as there is work); `InvalidRequest` if it is none of these."""
         if text is None:
             return cls()
         if text == "auto":
-            return cls(1, MAX_WORKERS)
+            return cls(1, AUTO_MOST)
         match = re.fullmatch(r"\s*(\d{1,6})\s*(?:\.\.\s*(\d{1,6})\s*)?", str(text))
         if match is None:
             raise InvalidRequest(f"workers: write a number, a range such as 2..16, or auto (got {text!r})")

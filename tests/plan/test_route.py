@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raytile.plan.cost import foretell
-from raytile.plan.phases import early, early_counts, holdings, phases, reads_before, route
+from raytile.plan.phases import early, early_counts, holdings, moves, phases, reads_before, route
 from raytile.plan.plan import Plan
 from raytile.plan.route import Partition
 from tests.plan.strategies import plans
@@ -16,22 +16,36 @@ from tests.plan.strategies import plans
 workers = st.integers(1, 9)
 
 
-@given(plans(), workers)
-def test_every_tile_has_one_owner_and_shares_differ_by_one_at_most(plan: Plan, count: int) -> None:
-    partition = Partition.even(count)
+@st.composite
+def partitions(draw: st.DrawFn) -> Partition:
+    """Any members in any order, with equal shares or any."""
+    members = tuple(draw(st.lists(st.integers(0, 12), min_size=1, max_size=9, unique=True)))
+    some = st.lists(st.integers(1, 20), min_size=len(members), max_size=len(members))
+    return Partition(members, draw(st.one_of(st.just(()), some.map(tuple))))
+
+
+@given(plans(), partitions())
+def test_every_tile_has_one_owner_and_everybody_gets_their_share(plan: Plan, partition: Partition) -> None:
+    shares = dict(zip(partition.members, partition.shares or (1,) * partition.workers, strict=True))
     for level in plan.levels:
-        shares = [partition.tiles(level.tiling, worker) for worker in range(count)]
-        assert sorted(tile for mine in shares for tile in mine) == list(range(level.tiling.count))
-        assert max(map(len, shares)) - min(map(len, shares)) <= 1
+        tiles = {worker: partition.tiles(level.tiling, worker) for worker in partition.members}
+        assert sorted(tile for mine in tiles.values() for tile in mine) == list(range(level.tiling.count))
         owners = partition.owners(level.tiling)
-        assert all(owners[tile] == worker for worker, mine in enumerate(shares) for tile in mine)
+        for worker, mine in tiles.items():
+            assert all(owners[tile] == worker for tile in mine)
+            assert abs(len(mine) - level.tiling.count * shares[worker] / sum(shares.values())) < 1
+        if not partition.shares:
+            assert max(map(len, tiles.values())) - min(map(len, tiles.values())) <= 1
+        assert partition.tiles(level.tiling, 13) == ()
 
 
 @settings(max_examples=60, deadline=None)
-@given(plans(max_cells=40), workers)
-def test_who_predicts_a_window_holds_its_cells_and_hears_all_that_is_said_of_them(plan: Plan, count: int) -> None:
+@given(plans(max_cells=40), partitions())
+def test_who_predicts_a_window_holds_its_cells_and_hears_all_that_is_said_of_them(
+    plan: Plan, partition: Partition
+) -> None:
     """One exchange a step is enough: every holder of a cell gets each prediction of it, once, and nothing else."""
-    partition = Partition.even(count)
+    count = partition.slots
     for level in plan.levels:
         held = [holdings(plan, partition, level.index).of(worker) for worker in range(count)]
         owners = partition.owners(level.tiling)
@@ -42,7 +56,9 @@ def test_who_predicts_a_window_holds_its_cells_and_hears_all_that_is_said_of_the
             predicts = [this.predicts(worker) for worker in range(count)]
             gives = {pair: this.gives(*pair) for pair in this.pairs}
             assert sorted(w for mine in predicts for w in mine) == list(range(len(windows)))
-            assert max(map(len, predicts)) - min(map(len, predicts)) <= 1
+            if not partition.shares:
+                dealt = [len(predicts[worker]) for worker in partition.members]
+                assert max(dealt) - min(dealt) <= 1
             assert this.shares().tolist() == [len(mine) for mine in predicts]
             assert this.cells == sum(p.box.area for pieces in gives.values() for _, p in pieces)
             told = [Counter[tuple[int, int, int]]() for _ in range(count)]
@@ -96,6 +112,25 @@ def test_early_windows_hang_on_nobody_and_fill_whole_batches(plan: Plan, count: 
                 assert not read & heard
                 assert set(first) <= set(route(plan, partition, level.index, step).predicts(worker))
                 assert len(first) * plan.rows(step) % plan.micro_batch == 0
+
+
+@settings(max_examples=60, deadline=None)
+@given(plans(max_cells=40), partitions(), partitions())
+def test_a_new_epoch_gets_every_cell_it_holds_once_from_the_owner_of_the_old(
+    plan: Plan, before: Partition, after: Partition
+) -> None:
+    for level in plan.levels:
+        owners, held = before.owners(level.tiling), holdings(plan, after, level.index)
+        got = {worker: Counter[tuple[int, int]]() for worker in after.members}
+        for (sender, holder), pieces in moves(plan, before, after, level.index).items():
+            assert sender != holder
+            for piece in pieces:
+                assert owners[piece.tile] == sender
+                got[holder].update(_cells(piece.box))
+        for worker in after.members:
+            wanted = {c for tile, box in held.of(worker).items() if owners[tile] != worker for c in _cells(box)}
+            assert got[worker].keys() == wanted
+            assert set(got[worker].values()) <= {1}
 
 
 @settings(max_examples=30, deadline=None)
