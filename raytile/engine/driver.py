@@ -117,6 +117,7 @@ class Driver:
         self._leaving: set[int] = set()
         self._posted: dict[int, int] = {}  # snapshots on their way to the head, by the number of the change
         self._uncommitted: list[int] = []
+        self._restored = 0  # members may still be reading the snapshot that they were last sent back to
         self._said = -1
         self._last_commit = 0.0
 
@@ -199,7 +200,7 @@ class Driver:
                         phase = self._posted.pop(change)
                         self._take(SnapshotWhole(phase))
                         if self._canvas is not None:
-                            self._janitor.submit(self._canvas.drop_snapshots, (phase,))
+                            self._janitor.submit(self._canvas.drop_snapshots, (phase, self._restored))
                 case CancelSeen():
                     self._take(CancelAsked())
                 case Taken(why):
@@ -260,6 +261,7 @@ class Driver:
                 self._watched[ref] = Watch(worker, phase=False)
             case Restore(epoch, phase, partition):
                 self._open()
+                self._restored = phase
                 self._flow.restore(instruction)
                 if epoch > 1:
                     self._tell(RolledBack(epoch, phase, partition.members, self._tally.redone(), self._tally.why))
