@@ -203,7 +203,7 @@ class WorkerOptions:
     def pool(self) -> dict[str, Any]:
         """The arguments of `raytile.api.make_pool`; raises `InvalidRequest`."""
         from raytile.engine.pool import Crew
-        from raytile.engine.ray.pool import worker_options
+        from raytile.engine.ray.session import worker_options
 
         return {
             "workers": Crew.parse(self.workers),

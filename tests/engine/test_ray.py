@@ -18,7 +18,8 @@ import pytest
 
 from raytile.api import plan, render
 from raytile.engine.pool import Crew, Outcome, Ref
-from raytile.engine.ray.pool import RayPool, worker_options
+from raytile.engine.ray.pool import RayPool
+from raytile.engine.ray.session import worker_options
 from raytile.errors import ClusterError, InvalidRequest
 from raytile.events import Event, PhaseDone
 from raytile.plan.phases import Phase, phases, reads_before, route

@@ -19,7 +19,7 @@ from raytile.engine.ray import draining
 from raytile.engine.ray import pool as ray_pool
 from raytile.engine.ray.actor import check_model
 from raytile.engine.ray.pool import RayPool
-from raytile.engine.ray.session import connected, fits
+from raytile.engine.ray.session import fits
 from raytile.errors import Abandoned, ClusterError, InvalidModel, WorkerLost
 from tests.engine.pool_contract import employ, outcomes, values
 from tests.engine.renders import toy_request
@@ -260,14 +260,21 @@ def test_ray_answers_which_nodes_drain() -> None:
     assert draining.ask() == {}
 
 
-def test_several_renders_share_one_ray(ray_cluster: str) -> None:
-    import ray
+def test_a_pool_serves_one_render_after_the_other(pool: RayPool) -> None:
+    before = pool.workers()
+    pool.connect(useful=1)
+    assert pool.workers() == before
+    pool.release(before[1])
+    pool.connect(useful=1)
+    after = pool.workers()
+    assert set(before) - set(after) == {before[1]}
+    assert len(after) == 3
+    assert max(after) > max(before)
 
-    with connected(), connected(ray_cluster):
-        assert ray.is_initialized()
-    assert ray.is_initialized(), "the session's own Ray is not ours to end"
-    with pytest.raises(ClusterError, match="another Ray"), connected("127.0.0.1:1"):
-        pass
+
+def test_a_process_that_is_connected_elsewhere_is_told() -> None:
+    with contextlib.closing(RayPool(address="127.0.0.1:1")) as pool, pytest.raises(ClusterError, match="another Ray"):
+        pool.connect(useful=1)
 
 
 def test_how_many_fit() -> None:

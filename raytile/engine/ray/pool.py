@@ -12,14 +12,14 @@ from raytile import __version__
 from raytile.engine.pool import Crew, Outcome, Ref, Setup
 from raytile.engine.ray import session
 from raytile.engine.ray.draining import Draining
-from raytile.engine.ray.session import worker_options as worker_options
 from raytile.engine.ray.verdict import Place, judge
 from raytile.errors import ClusterError, InvalidRequest, WorkerLost, first_line
 
 log = logging.getLogger(__name__)
-FIXED_DEADLINE = 60.0
+BUSY_DEADLINE = 60.0
+"""Seconds to wait for others to give up places in a cluster that has enough of them."""
 GROWING_DEADLINE = 300.0
-"""How long a node may take to come, where a crew may grow."""
+"""... and for nodes to come to one that has not."""
 PATIENCE = 10.0
 """After so many seconds without a place the user is told what is waited for."""
 NO_DEADLINE = 3600.0
@@ -31,8 +31,9 @@ class RayPool:
 
     Uses the Ray this process is connected to, if any; else `address` or RAY_ADDRESS; else starts one here.
     `close` undoes what `connect` did. `options` override what an actor asks for: one GPU where the cluster has any,
-    else one CPU. `deadline`: seconds until the crew's least have to have a place. Actors without a place are the demand
-    by which a cluster grows; it ends with them, whatever ends this process."""
+    else one CPU (a cluster that grows from nothing has none yet: say it). `deadline`: seconds until the crew's least
+    have to have a place. Actors without a place are the demand by which a cluster grows; it ends with them, whatever
+    ends this process."""
 
     ahead = 4
 
@@ -96,7 +97,8 @@ class RayPool:
         import ray
 
         begin = time.monotonic()
-        deadline = self._deadline or (FIXED_DEADLINE if self.least == self.most else GROWING_DEADLINE)
+        room = session.fits(ray.cluster_resources(), self._options)
+        deadline = self._deadline or (BUSY_DEADLINE if room >= self.least == self.most else GROWING_DEADLINE)
         for until in sorted({min(PATIENCE, deadline), deadline}):
             while (missing := self.least - len(self._settle(strict=True))) > 0:
                 left = begin + until - time.monotonic()

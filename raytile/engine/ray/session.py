@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from math import ceil
 from typing import Any
 
@@ -30,22 +29,6 @@ def worker_options(text: str | None) -> dict[str, Any]:
     if unknown:
         raise InvalidRequest(f"worker resources: {unknown[0]!r} is none of {', '.join(ALLOWED)}")
     return options
-
-
-@contextmanager
-def connected(
-    address: str | None = None, crew: Crew | None = None, options: Mapping[str, Any] | None = None
-) -> Iterator[None]:
-    """Within the `with` block all renders of this process use one Ray: the one it is connected to, the one at
-    `address` or RAY_ADDRESS, or one started here with room for `crew`. Raises `ClusterError`."""
-    ours = join(address, crew or Crew(), options or {})
-    try:
-        yield
-    finally:
-        if ours is not None:
-            import ray
-
-            ray.shutdown()
 
 
 def join(address: str | None, crew: Crew, options: Mapping[str, Any]) -> str | None:
