@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 import os
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from zarr.storage import StoreLike
 
 T = TypeVar("T")
+LOCKED = 10.0  # seconds to wait for another process that changes the same object
 
 
 class Bytes(Protocol):
@@ -159,12 +161,26 @@ class LocalBytes:
         replace(self._root / key, data)
         return _tag(data)
 
+    def _lock(self, descriptor: int, key: str) -> None:
+        """Wait for the lock, but not for ever: whoever holds it may have been stopped (SIGSTOP) in the midst of it."""
+        end = time.monotonic() + LOCKED
+        while True:
+            try:
+                return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() > end:
+                    raise CanvasError(
+                        f"cannot write {key} of {self.where}: another process has held its lock for {LOCKED:g} s;"
+                        " is it stopped?"
+                    ) from None
+                time.sleep(0.002)
+
     @contextmanager
     def _locked(self, key: str) -> Iterator[None]:
         with explained(f"write {key} of {self.where}"):
             descriptor = os.open((self._root / key).with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o666)
             try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
+                self._lock(descriptor, key)
                 yield
             finally:
                 os.close(descriptor)

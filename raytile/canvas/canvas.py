@@ -85,8 +85,8 @@ class Canvas:
 
     def _still_ours(self, before: Head) -> tuple[Head, str]:
         """The head as it stands now, and its tag; `HeadConflict` unless its owner is that of `before`."""
-        found = self._objects.exists("head.json") and HeadStore(self._objects).read()
-        if not found:
+        found = HeadStore(self._objects).find()
+        if found is None:
             raise HeadConflict(f"{self.path} was removed or replaced: this process renders it no more")
         owner = found[0].owner
         if owner.token != before.owner.token:

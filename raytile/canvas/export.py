@@ -76,7 +76,7 @@ def _whole(canvas: Canvas) -> None:
     if head.state != "finished" or head.done < head.tiles_total:
         raise CanvasError(
             f"{canvas.path} is {head.state} with {head.done} of {head.tiles_total} tiles painted:"
-            " render it again with --overwrite, or export what is there with --partial"
+            " finish it with raytile resume, or export what is there with --partial"
         )
     for tile in range(canvas.layout.tiles):
         if not canvas.stored(tile):

@@ -16,12 +16,17 @@ class HeadStore:
         self._objects = objects
         self.where = objects.where
 
+    def find(self) -> tuple[Head, str] | None:
+        """The head and its tag; None when there is none, `CanvasError` when it does not read."""
+        found = self._objects.read(HEAD)
+        return None if found is None else (Head.from_bytes(found[0], self.where), found[1])
+
     def read(self) -> tuple[Head, str]:
         """The head and its tag; `CanvasError` when there is none, or it does not read."""
-        found = self._objects.read(HEAD)
+        found = self.find()
         if found is None:
             raise CanvasError(f"{self.where} is not a raytile canvas: it has no {HEAD}")
-        return Head.from_bytes(found[0], self.where), found[1]
+        return found
 
     def create(self, head: Head) -> str:
         """Write the first head; returns its tag; `HeadConflict` when there is one already."""

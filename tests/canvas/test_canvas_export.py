@@ -84,7 +84,7 @@ def test_an_unfinished_canvas_needs_partial(tmp_path: Path) -> None:
     canvas.write_image(0, pixels(SMALL, 0))
     canvas.commit(lambda found: found.with_tiles([0], 2.0))
     with pytest.raises(
-        CanvasError, match=r"is running with 1 of 9 tiles painted: render it again with --overwrite.*--partial"
+        CanvasError, match=r"is running with 1 of 9 tiles painted: finish it with raytile resume.*--partial"
     ):
         export_picture(canvas, tmp_path / "a.png")
     assert not (tmp_path / "a.png").exists()

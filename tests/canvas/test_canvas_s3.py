@@ -37,7 +37,7 @@ from raytile.canvas.place import bytes_at
 from raytile.canvas.s3 import S3Bytes
 from raytile.errors import CanvasError
 from raytile.geometry.box import Box
-from tests.s3 import Server
+from tests.s3 import KEY, SECRET, Server
 
 OTHER = CanvasLayout(width=64, height=64, channels=4, rows=8, columns=8, tile_cells=4, factor=8)
 
@@ -88,8 +88,8 @@ def test_it_is_a_plain_zarr_group_for_others(bucket: str, s3: Server) -> None:
         "pictures",
         prefix=bucket.removeprefix("s3://pictures/"),
         endpoint=s3.endpoint,
-        access_key_id="raytile-tests",
-        secret_access_key="not-a-secret",
+        access_key_id=KEY,
+        secret_access_key=SECRET,
         region="us-east-1",
         client_options={"allow_http": True},
     )
@@ -154,6 +154,20 @@ def test_what_is_set_up_wrong_is_named(
     with pytest.raises(CanvasError, match=message) as told:
         store.check(bucket, SMALL)
     assert "\n" not in str(told.value)
+
+
+def test_a_profile_says_all_that_the_environment_may(
+    bucket: str, s3: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL"):
+        monkeypatch.delenv(name)
+    (tmp_path / "config").write_text(f"[profile paint]\nregion = eu-west-1\nendpoint_url = {s3.endpoint}\n")
+    (tmp_path / "keys").write_text(f"[paint]\naws_access_key_id = {KEY}\naws_secret_access_key = {SECRET}\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "keys"))
+    monkeypatch.setenv("AWS_PROFILE", "paint")
+    store.create(bucket, SMALL, head())
+    assert store.open(bucket).head() == head()
 
 
 def test_checking_leaves_nothing(bucket: str) -> None:
@@ -432,7 +446,7 @@ def test_a_store_that_stays_away_is_told_in_time(bucket: str, away: threading.Ev
         (lambda: canvas.read_image(Box(0, 8, 0, 8)), f"read image of {bucket}"),
         (lambda: canvas.commit(lambda found: found), f"write head.json of {bucket}"),
         (lambda: canvas.read_snapshot(1, 0), f"read snapshots/1/0 of {bucket}"),
-        (canvas.drop_snapshots, f"look for head.json of {bucket}"),
+        (canvas.drop_snapshots, f"read head.json of {bucket}"),
     ):
         with pytest.raises(CanvasError, match=f"cannot {doing}: no answer for 0.3 s"):
             act()
