@@ -73,7 +73,7 @@ Workers = Annotated[
         WORKERS,
         "--workers",
         "How many. A range such as **2..16** starts as soon as 2 are there, takes in more as they come and "
-        "goes on when some leave or are lost; **auto** is a range from 1 up to as many as have work.",
+        "goes on when some leave or are lost; **auto** is **1..64**, as far as there is work.",
         show_default="one per GPU of the cluster, else per CPU core",
         metavar="N|A..B|auto",
     ),
@@ -127,6 +127,9 @@ Resume = Annotated[
 Overwrite = Annotated[bool, _option(OUTPUT, "--overwrite", "Replace what stands there.")]
 Png = Annotated[
     Path | None, _option(OUTPUT, "--png", "Export the finished picture too: PNG, JPEG or TIFF.", metavar="FILE.png")
+]
+CanvasPlace = Annotated[
+    str, typer.Argument(metavar="CANVAS", help="A canvas: NAME.zarr, or s3://BUCKET/NAME.zarr.", show_default=False)
 ]
 Prompts = Annotated[
     Path,

@@ -40,6 +40,7 @@ BESIDE = {
     "__main__": "cli",
     "batch": "cli",
     "cli_options": "cli",
+    "cli_paint": "cli",
     "manifest": "cli",
     "news": "cli",
     "progress": "cli",
@@ -55,8 +56,8 @@ LIBRARIES = {
     "pyvips": ("canvas/*",),
     "ray": ("engine/ray/*", "serve/deployment.py", "metrics.py", "train/*"),
     "fastapi": ("serve/*",),
-    "typer": ("cli.py", "cli_options.py", "train/cli.py"),
-    "rich": ("cli.py", "progress.py", "report.py", "train/*"),
+    "typer": ("cli.py", "cli_options.py", "cli_paint.py", "train/cli.py"),
+    "rich": ("cli.py", "cli_paint.py", "progress.py", "report.py", "train/*"),
 }
 # These rooms know nothing but the standard library and this.
 FRUGAL = {

@@ -26,7 +26,7 @@ PICTURE: dict[str, Any] = {
     "prompt": "islands", "width": 600, "height": 392, "model": "timed:seconds=0.01", "steps": STEPS,
 }  # fmt: skip
 SLOWER = "6"
-MOMENTS = ("starting workers", "level 1 of 2, step", "level 2 of 2, step", "writing tile")
+MOMENTS = ("starting workers", "level 1 of 2, step", "level 2 of 2, step")
 RAY_WAITS = 3.0
 """Seconds that Ray leaves a stopped job, by default, before it kills it."""
 
