@@ -13,6 +13,7 @@ from raytile.errors import CanvasError, first_line
 
 Change = Callable[[Head], Head]
 BEATS = 5  # heartbeats in a lease
+ANSWER = 5.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,8 @@ class Keeper:
         self._changed = threading.Condition()
         self._stop = threading.Event()
         self.canvas = canvas
-        self._patient = canvas.with_patience(Patience(float("inf"), self._stop, self._trouble))
+        # A request that hangs is given up in time for another, within the lease.
+        self._patient = canvas.with_patience(Patience(float("inf"), ANSWER, self._stop, self._trouble))
         self._period, self._clock = period, clock
         self._posted: list[Change] = []
         self._number = self._done = 0

@@ -16,9 +16,12 @@ DEFAULT = 120.0
 
 @dataclass(frozen=True)
 class Patience:
-    """Try for `seconds`, or until `stop` is set; `on_trouble` hears why, at the first try of a call that fails."""
+    """Try for `seconds`, or until `stop` is set, and wait `answer` seconds for one request to be answered.
+
+    `on_trouble` hears why, at the first try of a call that fails."""
 
     seconds: float
+    answer: float = 20.0
     stop: threading.Event | None = None
     on_trouble: Callable[[str], None] | None = None
 

@@ -1,7 +1,7 @@
 """Objects in an S3 bucket: conditional writes for heads, and retries with back-off and jitter for all.
 
-One request is one try (obstore's own retries are off): a try that may have been heard is repeated here, where the
-bytes that were sent are known."""
+A try that may have been heard is repeated here, where the bytes that were sent are known: obstore itself tries once,
+but for the arrays, which users read too and where every write may be done twice."""
 
 from __future__ import annotations
 
@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-CONNECT, ANSWER = timedelta(seconds=5), timedelta(seconds=20)  # longest wait for a connection, and for an answer
+CONNECT = timedelta(seconds=5)  # longest wait for a connection
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0  # seconds; a pause is drawn from 0 to the first, doubled at each try
+ARRAY_TRIES = 3  # what a chunk gets within one of our tries
 FRESH = timedelta(minutes=10)  # obstore asks for the credentials again five minutes before they are this old
 _STATUS = re.compile(r"status code: (\d{3})")
 _PASSING = {"408", "409", "429"}  # of the 4xx: too slow, two conditional writes at once, too many
@@ -44,7 +45,11 @@ class S3Bytes:
 
     @cached_property
     def _store(self) -> S3Store:
-        return _connect(*split(self.where))
+        return self._connect(0)
+
+    def _connect(self, retries: int) -> S3Store:
+        answer = max(1.0, min(self._patience.answer, self._patience.seconds))
+        return _connect(*split(self.where), timedelta(seconds=answer), retries)
 
     def read(self, key: str) -> tuple[bytes, str] | None:
         return self.run(f"read {key} of {self.where}", lambda: self._get(key))
@@ -124,7 +129,7 @@ class S3Bytes:
     def arrays(self) -> StoreLike:
         from zarr.storage import ObjectStore
 
-        return ObjectStore(self._store)
+        return ObjectStore(self._connect(ARRAY_TRIES))
 
     def run(self, doing: str, act: Callable[[], T]) -> T:
         from obstore.exceptions import BaseError
@@ -188,7 +193,7 @@ class S3Bytes:
             raise CanvasError(f"there is no bucket {bucket!r}: make it first, or check AWS_ENDPOINT_URL") from None
 
 
-def _connect(bucket: str, prefix: str) -> S3Store:
+def _connect(bucket: str, prefix: str, answer: timedelta, retries: int) -> S3Store:
     """The bucket as boto3 would reach it. Makes no request, but may have to ask for credentials."""
     import boto3
     from botocore.configprovider import ConfiguredEndpointProvider
@@ -219,9 +224,9 @@ def _connect(bucket: str, prefix: str) -> S3Store:
             client_options={
                 "allow_http": (endpoint or "").startswith("http:"),
                 "connect_timeout": CONNECT,
-                "timeout": ANSWER,
+                "timeout": answer,
             },
-            retry_config={"max_retries": 0},
+            retry_config={"max_retries": retries},
         )
     except (BotoCoreError, BaseError, ValueError) as error:
         raise CanvasError(f"cannot use s3://{bucket}: {_said(error)}: check the AWS_ settings") from error

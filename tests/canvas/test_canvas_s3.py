@@ -310,7 +310,7 @@ def test_the_power_goes_at_any_request_of_a_creation(new_place: Callable[[], str
 def test_of_two_that_make_a_canvas_at_most_one_succeeds(layouts: tuple[CanvasLayout, CanvasLayout]) -> None:
     """Every interleaving of their requests within a few hundred, drawn at random but always the same."""
     outcomes = set()
-    for seed in range(300):
+    for seed in range(150):
         objects = MemoryBytes()
         winners = race(objects, layouts, random.Random(seed))
         assert len(winners) <= 1
