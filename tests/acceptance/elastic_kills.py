@@ -20,14 +20,22 @@ from tests.acceptance.watch import Watch, picture, step
 from tests.engine.renders import digests, paint
 
 ROUNDS, EVERY, STEPS = 20, 5, 90
+LONG = 240
+"""Steps of the renders that workers join and leave: a worker takes some seconds to load."""
 
 
 class Trial:
     """Renders one picture again and again on a running Ray, disturbed in one way or another."""
 
-    def __init__(self, folder: Path, steps: int) -> None:
-        self.folder, self.request = str(folder), picture(steps=steps)
-        self.expected = digests(paint(self.request, folder / "expected.zarr")[1])
+    def __init__(self, folder: Path, steps: int, calm: Pool | None = None) -> None:
+        """What is expected is painted in this process, or, undisturbed, by the workers of `calm`."""
+        self.folder, self.request = f"{folder}/{steps}", picture(steps=steps)
+        first = Path(self.folder, "expected.zarr")
+        first.parent.mkdir()
+        if calm is None:
+            self.expected = digests(paint(self.request, first)[1])
+        else:
+            self.expected = digests(render(self.request, first, pool=calm, device="cpu").head().summary or {})
         self.count = 0
 
     def run(self, watch: Watch, **options: Any) -> dict[str, Any]:
@@ -40,6 +48,8 @@ class Trial:
         except RenderFailed as error:
             say(error)
             return {"same": False, "error": str(error), "redone": [], "lag": 0, "struck": watch.struck, "seconds": 0.0}
+        finally:
+            watch.over()
         names = ("restarts", "rollbacks", "joins", "leaves", "moves", "steps_redone", "snapshots", "workers")
         return {
             "same": digests(summary) == self.expected,
@@ -57,8 +67,9 @@ def bounded(figures: dict[str, Any], ahead: int) -> bool:
     return all(steps <= EVERY + ahead + figures["lag"] for steps in figures["redone"])
 
 
-def killed(trial: Trial, pool: Pool, count: int, after: float, moments: random.Random) -> dict[str, Any]:
-    watch = Watch(lambda seen: seen.kill(count, moments), after=after)
+def killed(trial: Trial, pool: Pool, count: int, share: float, moments: random.Random) -> dict[str, Any]:
+    """So many workers die some moment after this share of the steps is done."""
+    watch = Watch(lambda seen: seen.kill(count, moments), at=step(share), after=moments.uniform(0, 0.2))
     return trial.run(watch, pool=pool)
 
 
@@ -113,17 +124,18 @@ def main() -> None:
             say("undisturbed", whole)
             figures |= {"undisturbed": whole, "denoising_seconds": round(calm.denoising, 2), "ahead": pool.ahead}
             for number in range(ROUNDS):
-                found = killed(trial, pool, 1, moments.uniform(0, calm.denoising), moments)
+                found = killed(trial, pool, 1, moments.uniform(0, 0.95), moments)
                 figures["rounds"].append(found)
                 say(number, found)
             cruel = {
-                "two of three": killed(trial, pool, 2, calm.denoising / 2, moments),
-                "all three": killed(trial, pool, 3, calm.denoising / 2, moments),
+                "two of three": killed(trial, pool, 2, 0.5, moments),
+                "all three": killed(trial, pool, 3, 0.5, moments),
                 "one in decode": killed_in_decode(trial, pool, moments),
             }
+            longer = Trial(Path(folder), LONG, pool)
             pool.close()
             cruel["one in load"] = killed_in_load(trial, place)
-            join, leave = grown(trial, cluster)
+            join, leave = grown(longer, cluster)
             say(cruel, join, leave)
     figures |= {**cruel, "join": join, "drain": leave}
     rounds = figures["rounds"]

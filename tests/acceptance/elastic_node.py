@@ -10,7 +10,7 @@ from typing import Any
 from tests.acceptance import clusters
 from tests.acceptance.common import report, say
 from tests.acceptance.elastic_kills import EVERY, Trial, bounded
-from tests.acceptance.watch import Watch, words
+from tests.acceptance.watch import Watch, step, words
 from tests.s3 import BUCKET as NAME
 from tests.s3 import serving
 
@@ -41,11 +41,10 @@ def main() -> None:
             trial = Trial(Path(folder), STEPS)
             trial.folder = f"{BUCKET}/node"
             options: dict[str, Any] = {"workers": 3, "worker_resources": SEAT}
-            calm = Watch()
-            whole = trial.run(calm, **options)
+            whole = trial.run(Watch(), **options)
             say("undisturbed", whole)
             victim = moments.choice(nodes)
-            watch = Watch(lambda _: cluster.kill(victim), after=calm.denoising * 0.5)
+            watch = Watch(lambda _: cluster.kill(victim), at=step(0.3))
             found = trial.run(watch, **options)
             say("node killed", found)
             hidden = refused(cluster, trial, Path(folder, "canvases"))

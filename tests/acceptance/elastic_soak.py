@@ -85,6 +85,7 @@ def soak(folder: Path, address: str, renders: int, pools: int, moments: random.R
             found["met"] += bool(summary["restarts"])
         except Exception as error:
             found["failed"].append(f"{number}: {type(error).__name__}: {error}")
+        watch.over()
         found["left"] += sorted(names(out) ^ usual)
         shutil.rmtree(out, ignore_errors=True)
         now = stored()

@@ -36,14 +36,14 @@ def picture(**changes: Any) -> RenderRequest:
 
 
 class Watch:
-    """Listens to one render. `strike` runs once, on a thread of its own, `after` seconds from the first finished
-    phase; with `at` as soon as that holds of an event."""
+    """Listens to one render. `strike` runs once, on a thread of its own, `after` seconds from the event of which `at`
+    holds (by default the first finished phase)."""
 
     def __init__(
         self,
         strike: Callable[[Watch], object] | None = None,
-        after: float | None = None,
-        at: Callable[[Event], bool] | None = None,
+        after: float = 0.0,
+        at: Callable[[Event], bool] = lambda event: isinstance(event, PhaseDone),
     ) -> None:
         self.pids: dict[int, int] = {}
         """Workers that have loaded and are not known to be gone, by number."""
@@ -57,7 +57,8 @@ class Watch:
         self.tiles = 0
         self.told: dict[str, int] = {}
         self.timer: threading.Timer | None = None
-        self._strike, self._after, self._at = strike, after, at
+        self._strike, self._after = strike, after
+        self._at: Callable[[Event], bool] | None = at
 
     def __call__(self, event: Event) -> None:
         name = type(event).__name__
@@ -69,8 +70,6 @@ class Watch:
         elif isinstance(event, PhaseDone):
             if math.isnan(self.began):
                 self.began = time.monotonic()
-                if self._after is not None:
-                    self._launch(self._after)
             self.furthest = max(self.furthest, event.phase + 1)
         elif isinstance(event, SnapshotWhole):
             self.lags.append(self.furthest - event.phase)
@@ -83,7 +82,7 @@ class Watch:
             self.tiles += 1
         if self._at is not None and self._at(event):
             self._at = None
-            self._launch(0.0)
+            self._launch()
 
     @property
     def denoising(self) -> float:
@@ -96,7 +95,12 @@ class Watch:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 
-    def _launch(self, after: float) -> None:
+    def over(self) -> None:
+        """The render ended: a strike that has not come by now never does."""
+        if self.timer is not None:
+            self.timer.cancel()
+
+    def _launch(self) -> None:
         strike = self._strike
         if strike is None:
             return
@@ -105,7 +109,7 @@ class Watch:
             self.struck = time.monotonic() - self.began
             strike(self)
 
-        self.timer = threading.Timer(after, act)
+        self.timer = threading.Timer(self._after, act)
         self.timer.daemon = True
         self.timer.start()
 
