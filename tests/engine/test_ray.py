@@ -33,21 +33,6 @@ pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
 OTHER = {"sync": "overlap", "wrap": "xy", "width": 640, "sampler": "euler_ancestral"}
 
 
-@pytest.mark.parametrize(("wish", "counts"), [({}, (1, 3)), (OTHER, (2,))])
-def test_on_ray_the_picture_is_the_same_for_any_number_of_workers(
-    wish: dict[str, Any], counts: tuple[int, ...], tmp_path: Path
-) -> None:
-    request = toy_request(**wish)
-    _, alone = paint(request, tmp_path / "alone.zarr")
-    for workers in counts:
-        summary = render(request, tmp_path / f"{workers}.zarr", workers=workers, device="cpu").head().summary
-        assert summary is not None
-        assert digests(summary) == digests(alone)
-        assert summary["evaluations"] == summary["evaluations_planned"] == alone["evaluations"]
-        assert summary["bytes_exchanged"] == summary["bytes_planned"]
-        assert summary["workers"] == workers == len(summary["peak_rss_bytes"]["workers"])
-
-
 def test_the_driver_never_imports_torch(ray_cluster: str, tmp_path: Path) -> None:
     """Law 4, in a process of its own, over a whole render on Ray."""
     code = (
@@ -99,6 +84,22 @@ def watched(ray_cluster: str) -> Iterator[WatchedPool]:  # noqa: ARG001 (the Ray
     """One pool for several tests: loading torch takes a worker longer than any of their renders."""
     with contextlib.closing(WatchedPool()) as pool:
         yield pool
+
+
+@pytest.mark.parametrize(("wish", "counts"), [({}, (1, 3)), (OTHER, (3,))])
+def test_on_ray_the_picture_is_the_same_for_any_number_of_workers(
+    wish: dict[str, Any], counts: tuple[int, ...], watched: WatchedPool, tmp_path: Path
+) -> None:
+    request = toy_request(**wish)
+    _, alone = paint(request, tmp_path / "alone.zarr")
+    for workers in counts:
+        canvas = render(request, tmp_path / f"{workers}.zarr", pool=watched.use(workers), device="cpu")
+        summary = canvas.head().summary
+        assert summary is not None
+        assert digests(summary) == digests(alone)
+        assert summary["evaluations"] == summary["evaluations_planned"] == alone["evaluations"]
+        assert summary["bytes_exchanged"] == summary["bytes_planned"]
+        assert summary["workers"] == workers == len(summary["peak_rss_bytes"]["workers"])
 
 
 def test_nothing_but_small_reports_comes_to_the_driver(watched: WatchedPool, tmp_path: Path) -> None:
