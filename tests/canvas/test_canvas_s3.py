@@ -252,7 +252,13 @@ def made(objects: Any, layout: CanvasLayout, token: str) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("layout", "states"), [(SMALL, ["t0", "emptied", "t1"]), (OTHER, ["t0", "emptied", "-", "t1"])]
+    ("new_place", "layout", "states"),
+    [
+        ("local", SMALL, ["t0", "emptied", "t1"]),
+        ("local", OTHER, ["t0", "emptied", "-", "t1"]),
+        ("s3", OTHER, ["t0", "emptied", "-", "t1"]),
+    ],
+    indirect=["new_place"],
 )
 def test_the_power_goes_at_any_request_of_an_overwrite(
     new_place: Callable[[], str], layout: CanvasLayout, states: list[str]
