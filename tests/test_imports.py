@@ -54,6 +54,8 @@ LIBRARIES = {
     "transformers": ("models/*", "train/*"),
     "zarr": ("canvas/*",),
     "pyvips": ("canvas/*",),
+    "obstore": ("canvas/*",),
+    "boto3": ("canvas/*",),
     "ray": ("engine/ray/*", "serve/deployment.py", "metrics.py", "train/*"),
     "fastapi": ("serve/*",),
     "typer": ("cli.py", "cli_options.py", "cli_paint.py", "train/cli.py"),
