@@ -40,7 +40,7 @@ class Crew:
 
     @classmethod
     def parse(cls, text: str | int | None) -> Crew:
-        """From "4", "2..16" or "auto" (1 up to 64, as far as there is work); `InvalidRequest` if it is none of these."""
+        """From "4", "2..16" or "auto" (1 up to 64, as far as there is work); `InvalidRequest` if it is none of them."""
         if text is None:
             return cls()
         if text == "auto":
