@@ -8,6 +8,7 @@ import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,8 @@ from raytile.canvas.keeper import Keeper
 from raytile.canvas.layout import CanvasLayout
 from raytile.engine.driver import Driver
 from raytile.engine.pool import Crew, Pool, Setup
-from raytile.engine.state import Bounds, Start
-from raytile.errors import InvalidRequest, first_line
+from raytile.engine.terms import FRESH, Bounds, Start
+from raytile.errors import CanvasError, InvalidRequest, RenderCancelled, first_line
 from raytile.events import ClaimWaiting, Listener
 from raytile.models import registry
 from raytile.plan.plan import Plan, make_plan
@@ -65,8 +66,8 @@ def render(
 
     What can be wrong is found before anything is written: `RaytileError`s with exit code 2. Later `RenderFailed` or
     `RenderCancelled`; the canvas then says how far it came. In the main thread, SIGINT and SIGTERM cancel."""
-    _check(device, snapshot_every)
-    crew, lease = _crew(workers), _lease(lease)
+    means = _means(workers, in_process, address, device, worker_resources, snapshot_every, pool, listeners)
+    lease = _lease(lease)
     plan_, where = plan(request), store.where(out)
     layout, owner = canvas_layout(plan_), _owner()
     if resume and not overwrite and store.exists(where):
@@ -76,9 +77,7 @@ def render(
                 f"{where} is the canvas of another request ({_difference(found.request, plan_.request)}): "
                 "choose another name, or replace it with --overwrite"
             )
-        return _go_on(
-            where, plan_, crew, in_process, address, device, worker_resources, snapshot_every, lease, pool, listeners
-        )
+        return _go_on(where, plan_, lease, means)
     store.check(where, layout, overwrite, socket.gethostname())
     head = _first_head(plan_, owner, lease)
 
@@ -87,9 +86,7 @@ def render(
         shared.remove_proof(where, owner.token)
         return canvas, Keeper(canvas, clock=time.time)
 
-    setup = Setup(plan_, where, layout, device, owner.token)
-    return _run(setup, Start(), begin, pool or _pool(crew, in_process, address, worker_resources), pool is None,
-                snapshot_every, listeners)  # fmt: skip
+    return _run(Setup(plan_, where, layout, device, owner.token), begin, FRESH, False, means)
 
 
 def resume(
@@ -108,8 +105,8 @@ def resume(
     """Go on with a canvas that was not finished, by any number of workers; a finished one is returned as it is.
 
     Options are those of `render`. Raises `CanvasError`, naming the owner, where a live render holds the canvas."""
-    _check(device, snapshot_every)
-    crew, where = _crew(workers), store.where(canvas)
+    means = _means(workers, in_process, address, device, worker_resources, snapshot_every, pool, listeners)
+    where = store.where(canvas)
     head = store.open(where).head()
     settled = plan(head.request)
     if settled.hash != head.plan_hash:
@@ -118,10 +115,7 @@ def resume(
             f"{where} was begun with another model folder or by {was}: its request means another picture here; "
             "go on with what it was begun with"
         )
-    return _go_on(
-        where, settled, crew, in_process, address, device, worker_resources, snapshot_every,
-        None if lease is None else _lease(lease), pool, listeners,
-    )  # fmt: skip
+    return _go_on(where, settled, None if lease is None else _lease(lease), means)
 
 
 def cancel(canvas: str | Path) -> Head:
@@ -160,29 +154,51 @@ def useful_workers(plan: Plan) -> int:
     return max(plan.tiling.count, len(plan.windows(last, plan.levels[last].first_step)))
 
 
-def _go_on(
-    where: str,
-    plan_: Plan,
-    crew: Crew,
+@dataclass(frozen=True)
+class Means:
+    """By what a render is done, which changes no pixel: the options of `render`, checked."""
+
+    crew: Crew
+    in_process: bool
+    address: str | None
+    device: str
+    worker_resources: Mapping[str, Any] | None
+    snapshot_every: int | None
+    pool: Pool | None
+    listeners: Sequence[Listener]
+
+
+def _means(
+    workers: int | str | Crew | None,
     in_process: bool,
     address: str | None,
     device: str,
     worker_resources: Mapping[str, Any] | None,
     snapshot_every: int | None,
-    lease: float | None,
     pool: Pool | None,
     listeners: Sequence[Listener],
-) -> Canvas:
+) -> Means:
+    if device not in DEVICES:
+        raise InvalidRequest(f"device: {device!r} is none of {', '.join(DEVICES)}")
+    if snapshot_every is not None and snapshot_every < 0:
+        raise InvalidRequest(f"snapshot_every: must be 0 (never) or more steps (got {snapshot_every})")
+    crew = _crew(workers)
+    return Means(crew, in_process, address, device, worker_resources, snapshot_every, pool, listeners)
+
+
+def _go_on(where: str, plan_: Plan, lease: float | None, means: Means) -> Canvas:
     """Claim the canvas and bring it to its end."""
     owner = _owner()
 
     def waiting(head: Head, seconds: float) -> None:
-        for listener in listeners:
+        for listener in means.listeners:
             listener(ClaimWaiting(f"process {head.owner.pid} on {head.owner.host}", seconds))
 
     canvas = claims.claim(where, owner, clock=time.monotonic, sleep=time.sleep, on_wait=waiting, lease=lease)
     head = canvas.head()
     if head.state == "finished":
+        with suppress(CanvasError):  # its driver may have died before it could
+            canvas.drop_snapshots()
         return canvas
     keeper = Keeper(canvas, clock=time.time)
     start = Start(
@@ -191,38 +207,32 @@ def _go_on(
         tiles_done=frozenset(tile for first, last in head.tiles_done for tile in range(first, last + 1)),
         probe=head.device_digest,
     )
-    setup = Setup(plan_, where, canvas.layout, device, owner.token)
+    setup = Setup(plan_, where, canvas.layout, means.device, owner.token)
     try:
-        return _run(setup, start, lambda: (canvas, keeper), pool or _pool(crew, in_process, address, worker_resources),
-                    pool is None, snapshot_every, listeners)  # fmt: skip
+        return _run(setup, lambda: (canvas, keeper), start, True, means)
     except BaseException as error:
-        # What fails before the driver runs fails with the canvas held: give it back as it was.
+        # What fails before the driver runs fails with the canvas in our hands: let go of it.
+        state = "cancelled" if isinstance(error, RenderCancelled | KeyboardInterrupt) else "failed"
+        why = first_line(error)
         with suppress(Exception):
-            why = first_line(error)
-            keeper.post(lambda now: now.but(state="failed", error=why) if now.state == "running" else now)
-            keeper.flush(2.0)
+            keeper.post(lambda now: now.but(state=state, error=why) if now.state == "running" else now)
+            keeper.flush(1.0)
         raise
     finally:
         keeper.close()
 
 
-def _run(
-    setup: Setup,
-    start: Start,
-    begin: Callable[[], tuple[Canvas, Keeper]],
-    pool: Pool,
-    ours: bool,
-    snapshot_every: int | None,
-    listeners: Sequence[Listener],
-) -> Canvas:
+def _run(setup: Setup, begin: Callable[[], tuple[Canvas, Keeper]], start: Start, claimed: bool, means: Means) -> Canvas:
+    pool = means.pool or _pool(means.crew, means.in_process, means.address, means.worker_resources)
     try:
         pool.connect(useful_workers(setup.plan))
         shared.leave_proof(setup.canvas, setup.token)
-        bounds = Bounds(pool.least, pool.most, pool.ahead, snapshot_every, keep_idle=not ours)
-        return Driver(setup, pool, begin, listeners, time.monotonic, time.time, start=start, bounds=bounds).run()
+        bounds = Bounds(pool.least, pool.most, pool.ahead, means.snapshot_every, keep_idle=means.pool is not None)
+        driver = Driver(setup, pool, begin, means.listeners, time.monotonic, time.time, bounds, start, claimed)
+        return driver.run()
     finally:
         shared.remove_proof(setup.canvas, setup.token)
-        if ours:
+        if means.pool is None:
             pool.close()
 
 
@@ -234,13 +244,6 @@ def _pool(crew: Crew, in_process: bool, address: str | None, worker_resources: M
     from raytile.engine.ray.pool import RayPool
 
     return RayPool(crew, address, worker_resources)
-
-
-def _check(device: str, snapshot_every: int | None) -> None:
-    if device not in DEVICES:
-        raise InvalidRequest(f"device: {device!r} is none of {', '.join(DEVICES)}")
-    if snapshot_every is not None and snapshot_every < 0:
-        raise InvalidRequest(f"snapshot_every: must be 0 (never) or more steps (got {snapshot_every})")
 
 
 def _crew(workers: int | str | Crew | None) -> Crew:

@@ -106,12 +106,16 @@ def resume(
 
 @contextmanager
 def _stoppable(words: str) -> Iterator[None]:
-    """SIGTERM is like Ctrl-C, until the driver heeds both itself; where that is too early, the error says `words`."""
+    """SIGTERM is like Ctrl-C, until the driver heeds both itself; where that is too early, the error says `words`.
+
+    Ray makes SIGTERM a SystemExit once it is connected. A second signal, while workers are being ended, changes
+    nothing: what the driver had to say is said."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
-    except KeyboardInterrupt:
-        raise RenderCancelled(words) from None
+    except (KeyboardInterrupt, SystemExit) as error:
+        before = error.__context__
+        raise (before if isinstance(before, RenderCancelled) else RenderCancelled(words)) from None
 
 
 def _show(canvas: Canvas, png: Path | None, replace: bool, tell: TellOptions, console: Console, seen: Progress) -> None:

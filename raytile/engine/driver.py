@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
 from raytile import __version__
 from raytile.canvas.canvas import Canvas
-from raytile.canvas.keeper import CancelSeen, Committed, Keeper, Taken, Trouble
+from raytile.canvas.keeper import Keeper
 from raytile.canvas.patience import store_deadline
 from raytile.engine.flow import Flow
 from raytile.engine.instructions import (
@@ -29,29 +28,21 @@ from raytile.engine.instructions import (
     RunPhase,
 )
 from raytile.engine.interrupts import Interrupts
+from raytile.engine.logbook import Logbook
 from raytile.engine.pool import Outcome, Pool, Ref, Setup
-from raytile.engine.state import FRESH, IDLE, Bounds, RenderState, Start
+from raytile.engine.state import IDLE, RenderState
 from raytile.engine.tally import Tally
-from raytile.errors import (
-    Abandoned,
-    CanvasError,
-    ClusterError,
-    RaytileError,
-    RenderCancelled,
-    RenderFailed,
-    first_line,
-)
+from raytile.engine.terms import FRESH, Bounds, Start
+from raytile.errors import Abandoned, ClusterError, RaytileError, RenderCancelled, RenderFailed, first_line
 from raytile.events import (
     CancelAsked,
-    CanvasTaken,
     Event,
     Listener,
+    PhaseDone,
     Regrouped,
     RenderFinished,
     RenderStarted,
     RenderStopped,
-    RolledBack,
-    SnapshotWhole,
     StepDone,
     StoreTrouble,
     TileDone,
@@ -63,30 +54,34 @@ from raytile.events import (
     WorkerLost,
 )
 from raytile.plan.cost import foretell
+from raytile.plan.phases import Phase
 from raytile.plan.route import Partition
 
 Clock = Callable[[], float]
-COMMIT_EVERY = 1.0
-STOPPING = 2.0
-"""Seconds that a render which ends early gives its canvas to note that: `ray job stop` gives three in all."""
 POLL = 0.25
 """Seconds after which the driver looks up from its calls: at signals, at the canvas, at who leaves."""
 DOUBT = 10.0
 """Seconds after which a call that was given up for no known reason counts as the loss of its worker."""
 
 
+STUCK, STUCK_TIMES = 600.0, 20.0
+"""Seconds without any progress, and so many times the longest that progress ever took, after which those that
+everybody waits for count as lost: a GPU can hang without its process dying."""
+
+
 class Watch(NamedTuple):
-    """What a ref is of: a call on `worker`; of a phase, which a roll-back makes void, or not."""
+    """What a ref is of: a call on `worker`; one of an epoch, which a roll-back makes void, or not."""
 
     worker: int
-    phase: bool
+    epoch: bool
 
 
 class Driver:
     """Renders the plan of `setup` with the workers of `pool`, which is connected and stays open.
 
-    `begin` gives the canvas and its keeper: it is called once the first workers have loaded, so that what fails before
-    leaves no trace. `clock` gives seconds that only go forward, `wall` seconds since 1970."""
+    `begin` gives the canvas and its keeper. For a fresh render it is called once the first workers have loaded, so that
+    what fails before leaves no trace; one that goes on (`claimed`) calls it at once. `clock` gives seconds that only go
+    forward, `wall` seconds since 1970."""
 
     def __init__(
         self,
@@ -96,40 +91,38 @@ class Driver:
         listeners: Sequence[Listener],
         clock: Clock,
         wall: Clock,
-        *,
+        bounds: Bounds,
         start: Start = FRESH,
-        bounds: Bounds | None = None,
+        claimed: bool = False,
     ) -> None:
         self._setup, self._pool, self._begin, self._listeners = setup, pool, begin, listeners
-        self._clock, self._wall = clock, wall
+        self._clock, self._wall, self._bounds = clock, wall, bounds
         self._flow = Flow(setup.plan, pool)
-        self._bounds = bounds or Bounds(pool.least, pool.most, pool.ahead)
-        everybody = pool.workers()
-        self._state = RenderState(setup.plan, __version__, self._bounds, everybody, pool.placed(), start)
+        self._state = RenderState(setup.plan, __version__, bounds, pool.workers(), pool.placed(), start)
         self._tally = Tally(setup.plan, clock)
-        self._canvas: Canvas | None = None
-        self._keeper: Keeper | None = None
-        self._janitor = ThreadPoolExecutor(1, "snapshot-janitor")
+        self._claimed = claimed
+        self._book: Logbook | None = None
         self._cause: BaseException | None = None
+        self._interrupts = Interrupts()
         self._watched: dict[Ref, Watch] = {}
         self._doubts: dict[int, float] = {}
         self._hires: list[tuple[float, int]] = []
         self._leaving: set[int] = set()
-        self._posted: dict[int, int] = {}  # snapshots on their way to the head, by the number of the change
-        self._uncommitted: list[int] = []
         self._restored = 0  # members may still be reading the snapshot that they were last sent back to
-        self._said = -1
-        self._last_commit = 0.0
+        self._troubled = False
+        self._moved, self._longest = clock(), 0.0  # when anything was last finished; the longest that took
 
     def run(self) -> Canvas:
         """Render; returns the finished canvas.
 
-        Raises what the first workers met while loading, with nothing written; later `RenderFailed` or
-        `RenderCancelled`, and the canvas then says how far it came and can be gone on with. Ctrl-C and SIGTERM
-        cancel; a second one does not wait for the step."""
+        Raises what the first workers met while loading; later `RenderFailed` or `RenderCancelled`, and the canvas then
+        says how far it came and can be gone on with. Ctrl-C and SIGTERM cancel; a second one does not wait for the
+        step."""
         request, there = self._setup.plan.request, Partition(self._pool.workers()[: self._bounds.most])
         try:
-            with Interrupts() as interrupts:
+            with self._interrupts:
+                if self._claimed:
+                    self._book = self._open()
                 self._tell(
                     RenderStarted(
                         canvas=self._setup.canvas,
@@ -142,30 +135,29 @@ class Driver:
                         work=foretell(self._setup.plan, there).work,
                     )
                 )
-                self._loop(interrupts)
-        except (RenderFailed, RenderCancelled):
-            raise
+                self._loop()
         except KeyboardInterrupt:
             self._stop("cancelled", "stopped by the user")
             raise RenderCancelled(f"stopped; {self._how_far()}") from None
         except BaseException as error:
-            self._stop("failed", first_line(error))
+            if not isinstance(error, RenderFailed | RenderCancelled):
+                self._stop("failed", first_line(error))
             raise
         finally:
-            self._pool.cancel([*self._watched, *self._flow.in_flight()])
-            self._janitor.shutdown(wait=False, cancel_futures=True)
-            if self._keeper is not None:
-                self._keeper.close()
-        assert self._canvas is not None, "a finished render has a canvas"
-        return self._canvas
+            if self._book is not None:
+                self._book.close()
+            with suppress(Exception):  # what ended the render may have ended the pool too
+                self._pool.cancel([*self._watched, *self._flow.in_flight()])
+        assert self._book is not None, "a finished render has a canvas"
+        return self._book.canvas
 
     # -- what happens --------------------------------------------------------------------------------------------
 
-    def _loop(self, interrupts: Interrupts) -> None:
+    def _loop(self) -> None:
         for worker in self._pool.workers():
             self._load(worker)
         while not self._state.over:
-            if interrupts.asked:
+            if self._interrupts.asked:
                 self._take(CancelAsked())
             if not self._watched:
                 time.sleep(0.1)  # all are lost, and those in their place not asked for yet
@@ -189,24 +181,17 @@ class Driver:
             self._cause = outcome.error
             self._take(WorkerFailed(watch.worker, first_line(outcome.error)))
         else:
-            self._take(outcome.value[0] if isinstance(outcome.value, list) else outcome.value)
+            event = outcome.value[0] if isinstance(outcome.value, list) else outcome.value
+            if event is not None:  # an epoch that begins has nothing to report
+                self._take(event)
 
     def _hear(self) -> None:
-        """What the keeper of the canvas has to tell."""
-        for news in [] if self._keeper is None or self._state.over else self._keeper.news():
-            match news:
-                case Committed(number):
-                    for change in [change for change in self._posted if change <= number]:
-                        phase = self._posted.pop(change)
-                        self._take(SnapshotWhole(phase))
-                        if self._canvas is not None:
-                            self._janitor.submit(self._canvas.drop_snapshots, (phase, self._restored))
-                case CancelSeen():
-                    self._take(CancelAsked())
-                case Taken(why):
-                    self._take(CanvasTaken(why))
-                case Trouble(why):
-                    self._tell(StoreTrouble(why))
+        """What the canvas has to tell."""
+        for event in [] if self._book is None else self._book.news(self._restored):
+            if isinstance(event, StoreTrouble):
+                self._tell(event)
+            else:
+                self._take(event)
 
     def _look_around(self) -> None:
         """Whose place is taken away, whom to hire, whom to give up, what to tell the canvas."""
@@ -224,11 +209,17 @@ class Driver:
         for worker in [worker for worker, since in self._doubts.items() if now - since > DOUBT]:
             self._pool.release(worker)
             self._take(WorkerLost(worker, "gave up a call that was wanted"))
-        if self._state.status == "running" and now - self._last_commit > COMMIT_EVERY:
-            self._commit()
+        if now - self._moved > max(STUCK, STUCK_TIMES * self._longest):
+            self._moved = now
+            for worker in self._state.waited_for():
+                self._pool.release(worker)
+                self._take(WorkerLost(worker, "has not finished anything for too long"))
+        if self._book is not None and self._state.status == "running":
+            at = self._at()
+            self._book.progress(at.level, at.step, self._state.probe, len(self._state.ready))
 
     def _load(self, worker: int) -> None:
-        self._watched[self._pool.load(worker, self._setup)] = Watch(worker, phase=False)
+        self._watched[self._pool.load(worker, self._setup)] = Watch(worker, epoch=False)
 
     def _take(self, event: Event) -> None:
         """Let the state machine have an event, then do what it says."""
@@ -236,11 +227,17 @@ class Driver:
             return
         whole = self._state.whole
         self._tally.take(event)
-        if isinstance(event, TileDone):
-            self._uncommitted.append(event.tile)
-        if isinstance(event, WorkerLost):
-            self._doubts.pop(event.worker, None)
-            self._watched = {ref: watch for ref, watch in self._watched.items() if watch.worker != event.worker}
+        match event:
+            case TileDone() if self._book is not None:
+                self._book.tile(event.tile)
+            case WorkerLost():
+                self._doubts.pop(event.worker, None)
+                self._drop(event.worker)
+            case PhaseDone():
+                self._note_trouble(event)
+        if isinstance(event, PhaseDone | TileDone | WorkerLost):
+            self._longest = max(self._longest, self._clock() - self._moved)
+            self._moved = self._clock()
         self._tell(event)
         instructions = self._state.handle(event)
         if self._state.whole > whole and self._state.members:
@@ -248,43 +245,54 @@ class Driver:
         for instruction in instructions:
             self._do(instruction)
 
+    def _note_trouble(self, event: PhaseDone) -> None:
+        """Snapshots that cannot be stored are told once, until one can."""
+        for stored in event.stored:
+            if stored.error and not self._troubled:
+                self._tell(StoreTrouble(f"no snapshot was stored: {stored.error}"))
+            self._troubled = stored.error is not None
+
+    def _drop(self, worker: int) -> None:
+        """Nothing of this worker is waited for any more."""
+        self._watched = {ref: watch for ref, watch in self._watched.items() if watch.worker != worker}
+
     # -- what is done about it -----------------------------------------------------------------------------------
 
     def _do(self, instruction: Instruction) -> None:
         match instruction:
             case RunPhase():
-                reports = self._flow.submit(instruction)
-                self._watched.update({ref: Watch(worker, phase=True) for ref, worker in reports.items()})
+                self._watch(self._flow.submit(instruction))
             case DecodeTile(worker, tile, again):
-                self._open()
+                self._work()
                 (ref,) = self._pool.call(worker, "decode", tile, again)
-                self._watched[ref] = Watch(worker, phase=False)
+                self._watched[ref] = Watch(worker, epoch=False)
             case Restore(epoch, phase, partition):
-                self._open()
+                self._work()
                 self._restored = phase
-                self._flow.restore(instruction)
+                self._watch(self._flow.restore(instruction))
                 if epoch > 1:
-                    self._tell(RolledBack(epoch, phase, partition.members, self._tally.redone(), self._tally.why))
+                    self._tell(self._tally.rolled_back_to(epoch, phase, partition.members))
             case Regroup():
                 self._regroup(instruction)
-            case Abandon(_, redone, why):
-                void = [ref for ref, watch in self._watched.items() if watch.phase]
+            case Abandon(phase, redone, why):
+                void = [ref for ref, watch in self._watched.items() if watch.epoch]
                 self._pool.cancel([*void, *self._flow.in_flight()])
                 for ref in void:
                     del self._watched[ref]
                 self._doubts.clear()
                 self._tally.rolled_back(redone, why)
+                if not self._state.members:
+                    self._tell(self._tally.rolled_back_to(self._state.epoch, phase, ()))
             case CommitSnapshot(phase):
-                number = self._post(snapshot=phase)
-                self._posted[number] = phase
+                self._written().snapshot(phase, self._state.probe)
             case CommitDenoised():
                 self._tally.mark("denoised")
-                self._post(denoised=True, snapshot=None)
+                self._written().denoised(self._state.probe)
             case Hire(count, delay):
                 self._hires.append((self._clock() + delay, count))
             case Release(worker, why, member):
                 self._pool.release(worker)
-                self._watched = {ref: watch for ref, watch in self._watched.items() if watch.worker != worker}
+                self._drop(worker)
                 if member or why != IDLE:
                     left = WorkerLeft(worker, self._state.members, why)
                     self._tally.take(left)
@@ -293,15 +301,18 @@ class Driver:
                 self._finish()
             case Fail(why):
                 self._stop("failed", why)
-                if self._keeper is None:
+                if not self._tally.began():
                     raise self._cause if isinstance(self._cause, RaytileError) else ClusterError(why)
                 raise RenderFailed(f"{why}; {self._how_far()}") from self._cause
             case Cancel():
                 self._stop("cancelled", "stopped by the user")
                 raise RenderCancelled(f"stopped; {self._how_far()}")
 
+    def _watch(self, refs: Mapping[Ref, int]) -> None:
+        self._watched.update({ref: Watch(worker, epoch=True) for ref, worker in refs.items()})
+
     def _regroup(self, to: Regroup) -> None:
-        self._flow.regroup(to)
+        self._watch(self._flow.regroup(to))
         level = self._setup.plan.levels[self._state.course[to.phase].level]
         moved = int((to.before.owners(level.tiling) != to.after.owners(level.tiling)).sum())
         regrouped = Regrouped(to.epoch, to.phase, to.after.members, moved, to.why)
@@ -311,24 +322,30 @@ class Driver:
             self._tally.take(event)
             self._tell(event)
 
-    def _open(self) -> None:
-        """The canvas comes into being, or is told that work on it begins."""
-        if self._keeper is None:
-            self._canvas, self._keeper = self._begin()
+    def _open(self) -> Logbook:
+        return Logbook(*self._begin(), self._clock, self._wall)
+
+    def _work(self) -> None:
+        """The first workers are there: the canvas comes into being, if it is not there yet."""
+        if self._book is None:
+            self._book = self._open()
+        if not self._tally.began():
             self._tally.mark("loaded")
-            self._last_commit = self._clock()
+
+    def _written(self) -> Logbook:
+        assert self._book is not None, "work goes onto a canvas"
+        return self._book
 
     def _finish(self) -> None:
-        assert self._canvas is not None
-        assert self._keeper is not None
-        summary = self._tally.summary(self._setup, self._flow.bytes_planned)
-        self._commit(state="finished", denoised=True, snapshot=None, summary=summary)
-        if not self._keeper.flush(store_deadline()):
-            raise RenderFailed(
-                f"all tiles are painted, but {self._setup.canvas} could not be told: raytile resume will do that"
-            )
-        with suppress(CanvasError):
-            self._canvas.drop_snapshots()
+        book, last = self._written(), self._state.course[-1]
+        book.finish(last.level, last.step, self._tally.summary(self._setup, self._flow.bytes_planned))
+        deadline = self._clock() + store_deadline()
+        while not book.told(POLL):
+            if self._interrupts.asked or self._clock() > deadline:
+                raise RenderFailed(
+                    f"all tiles are painted, but {self._setup.canvas} could not be told: raytile resume will do that"
+                )
+        book.tidy()
         self._tell(RenderFinished(self._setup.canvas, self._tally.seconds()))
 
     def _progress(self) -> None:
@@ -348,45 +365,18 @@ class Driver:
             )
         )
 
-    def _post(self, **changes: object) -> int:
-        """Have the keeper change the head so; the number of the change."""
-        assert self._keeper is not None
-        return self._keeper.post(lambda head: head.but(**changes))
-
-    def _commit(self, **changes: object) -> None:
-        """Say on the head how far the canvas is; finished tiles are added in batches."""
-        if self._keeper is None:
-            return
-        state, tiles = self._state, tuple(self._uncommitted)
-        self._last_commit = self._clock()
-        if state.whole == self._said and not tiles and not changes:
-            return
-        at = state.course[min(state.whole, len(state.course) - 1)]
-        also = {"level": at.level, "step": at.step, "device_digest": state.probe, "workers": len(state.ready)}
-        self._keeper.post(lambda head: head.with_tiles(tiles, self._wall()).but(**{**also, **changes}))
-        self._uncommitted.clear()
-        self._said = state.whole
-
     def _stop(self, state: str, why: str) -> None:
-        """Say on the head that the render ended; where even that fails, what ended it is still what is told."""
-        with suppress(CanvasError):
-            self._commit(state=state, error=why)
-            if self._keeper is not None:
-                self._keeper.flush(STOPPING)
+        if self._book is not None:
+            at = self._at()
+            self._book.end(state, why, at.level, at.step)
         self._tell(RenderStopped(self._setup.canvas, why))
 
     def _how_far(self) -> str:
-        if self._canvas is None:
-            return "nothing was written"
-        path = self._setup.canvas
-        try:
-            head = self._canvas.head()
-        except CanvasError as error:
-            return f"and the canvas cannot be read: {error}"
-        return (
-            f"the canvas {path} is {head.state} and keeps {head.done} of {head.tiles_total} tiles "
-            f"(level {head.level + 1} of {head.levels}, step {head.step} of {head.steps}): raytile resume goes on"
-        )
+        return "nothing was written" if self._book is None else self._book.how_far()
+
+    def _at(self) -> Phase:
+        """The phase that somebody has still to finish, or the last."""
+        return self._state.course[min(self._state.whole, len(self._state.course) - 1)]
 
     def _tell(self, event: Event) -> None:
         for listener in self._listeners:

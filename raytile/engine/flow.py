@@ -32,28 +32,32 @@ class Flow:
         self._unwatched: deque[list[Ref]] = deque(maxlen=UNWATCHED)
         self.bytes_planned = 0
 
-    def restore(self, to: Restore) -> None:
-        """Begin an epoch with what is stored; whatever was in flight is forgotten."""
+    def restore(self, to: Restore) -> dict[Ref, int]:
+        """Begin an epoch with what is stored; whatever was in flight is forgotten. Each ref tells, of the worker that
+        stands beside it, only whether that went well."""
         self._epoch, self._partition, self._fresh = to.epoch, to.partition, True
         self._outbox.clear()
         self._unwatched.clear()
-        for worker in to.partition.members:
-            self._unwatched.append([*self._pool.call(worker, "restore", to.epoch, to.phase, to.partition)])
+        told = (to.epoch, to.phase, to.partition)
+        return {self._pool.call(worker, "restore", *told)[0]: worker for worker in to.partition.members}
 
-    def regroup(self, to: Regroup) -> None:
-        """Begin an epoch with cells handed over by the members of the one before."""
+    def regroup(self, to: Regroup) -> dict[Ref, int]:
+        """Begin an epoch with cells handed over by the members of the one before. Refs as of `restore`."""
         _, level, step = self._course[to.phase]
         reads = moves(self._plan, to.before, to.after, level)
         memory = self._plan.sampler == "dpmpp_2m" and step > self._plan.levels[level].first_step
         inboxes, self._outbox = _by_reader(self._outbox), {}
-        for worker in to.before.members:
-            self._call(worker, "export", (self._epoch, to.after), inboxes[worker], reads)
+        refs = {
+            self._call(worker, "export", (self._epoch, to.after), inboxes[worker], reads): worker
+            for worker in to.before.members
+        }
         inboxes, self._outbox = _by_reader(self._outbox), {}
+        told = (to.epoch, to.phase, to.before, to.after)
         for worker in to.after.members:
-            told = (to.epoch, to.phase, to.before, to.after)
-            self._unwatched.append([*self._pool.call(worker, "assume", *told, *inboxes[worker])])
+            refs[self._pool.call(worker, "assume", *told, *inboxes[worker])[0]] = worker
         self._epoch, self._partition, self._fresh = to.epoch, to.after, True
         self._count(reads, 1 + memory)
+        return refs
 
     def submit(self, run: RunPhase) -> dict[Ref, int]:
         """Submit a phase; each ref becomes a `PhaseDone` (in a list of one), of the worker that stands beside it."""

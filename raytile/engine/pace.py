@@ -43,11 +43,6 @@ class Pace:
     def snapshot_begins(self) -> None:
         self._saved_at = {worker: counts.busy_seconds for worker, counts in self._last.items()}
 
-    def snapshot_stored(self, seconds: float, first: bool) -> None:
-        """A worker has stored its part; `first` of this snapshot or not."""
-        slowest = 0.0 if first or self.snapshot_cost is None else self.snapshot_cost
-        self.snapshot_cost = max(slowest, seconds)
-
     def busy_since_snapshot(self) -> float:
         """Seconds that the busiest worker has computed since the last snapshot was taken."""
         return max((c.busy_seconds - self._saved_at.get(w, 0.0) for w, c in self._last.items()), default=0.0)

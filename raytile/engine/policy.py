@@ -10,6 +10,8 @@ SNAPSHOT_SHARE = 0.02
 """Of the time that workers compute, what storing snapshots may take, were it on their path (it is not)."""
 FIRST_GUESS = 0.02
 """Seconds that a worker's first snapshot is taken to cost."""
+DEAREST = 1.2
+"""Seconds that a snapshot is taken to cost at most: an outage of the store is no reason to save once in an hour."""
 RETRIES = 5
 """How often in a row workers may be lost without anything being finished in between."""
 WORTH_MOVING = 0.9
@@ -58,4 +60,4 @@ def snapshot_due(every: int | None, steps_since: int, busy_since: float, cost: f
     """Whether to save: every so many steps (0: never), or as often as the measured cost allows."""
     if every is not None:
         return bool(every) and steps_since >= every
-    return steps_since >= 1 and busy_since * SNAPSHOT_SHARE >= (FIRST_GUESS if cost is None else cost)
+    return steps_since >= 1 and busy_since * SNAPSHOT_SHARE >= (FIRST_GUESS if cost is None else min(cost, DEAREST))

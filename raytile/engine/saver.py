@@ -64,5 +64,6 @@ class Saver:
                 size += self._canvas.write_snapshot(phase, tile, cells)
         except Exception as error:
             trouble = first_line(error)
+            self._memory.pop(phase, None)  # nobody will go back to it
         seconds = time.perf_counter() - start
         self._stored.append(SnapshotStored(self._worker, epoch, phase, seconds, size, trouble))

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import Literal
@@ -26,6 +26,8 @@ from raytile.engine.instructions import (
     RunPhase,
 )
 from raytile.engine.pace import Pace
+from raytile.engine.roster import Roster
+from raytile.engine.terms import FRESH, Bounds, Start
 from raytile.engine.tile_queue import TileQueue
 from raytile.events import (
     CancelAsked,
@@ -49,33 +51,14 @@ Status = Literal["starting", "running", "finished", "failed", "cancelled"]
 GOING, IDLE = "its place is taken away", "no tile is left for it"
 
 
-@dataclass(frozen=True)
-class Start:
-    """Where a render begins: a fresh one from nothing, another where the head says that it can go on.
+@dataclass
+class Storing:
+    """A snapshot on its way: of which phase and epoch, and which members have still to store their part."""
 
-    snapshot: the phase to go on from. denoised: every tile's final latents are on the canvas. tiles_done: tiles whose
-    pixels are, too. probe: what the devices that began it compute, if that is known."""
-
-    snapshot: int = 0
-    denoised: bool = False
-    tiles_done: frozenset[int] = frozenset()
-    probe: str | None = None
-
-
-FRESH = Start()
-
-
-@dataclass(frozen=True)
-class Bounds:
-    """least, most: workers that a render starts with, and takes in. ahead: phases submitted beyond the slowest member.
-    snapshot_every: steps from snapshot to snapshot, 0 for none, None for what their cost allows. keep_idle: workers
-    without work are not released, since another render wants them."""
-
-    least: int
-    most: int
-    ahead: int
-    snapshot_every: int | None = None
-    keep_idle: bool = False
+    phase: int
+    epoch: int
+    missing: set[int]
+    cost: float = 0.0
 
 
 class RenderState:
@@ -105,20 +88,15 @@ class RenderState:
         self.partition = Partition((0,))
         self.snapshot = start.snapshot
         self.submitted = len(self.course) if start.denoised else start.snapshot
-        self.ready: dict[int, WorkerReady] = {}
         self.tiles = TileQueue(plan, start.denoised, start.tiles_done)
-        self._plan, self._version, self._bounds, self._probe = plan, version, bounds, start.probe
-        # Workers: on their way, waited for, asked to go, asked for, gone from the epoch with tiles still to hand over.
-        self._loading, self._expected = set(loading), set(expected)
-        self._leaving: set[int] = set()
-        self._asked = 0
-        self._departed: dict[int, tuple[int, int]] = {}  # phases each has finished, and has to
+        self._roster = Roster(version, start.probe, loading, expected)
+        self._plan, self._bounds = plan, bounds
+        # Gone from the epoch with tiles still to hand over: phases each has finished, and has to.
+        self._departed: dict[int, tuple[int, int]] = {}
         # Members of the epoch, with how many phases each has finished; none while all are lost.
         self._done: dict[int, int] = {}
-        # Losses in a row; whether anything has begun, and who came, since the last of them.
-        self._losses, self._begun = 0, False
-        self._newcomers: set[int] = set()
-        self._storing: tuple[int, int, set[int]] | None = None
+        self._storing: Storing | None = None
+        self._tried = start.snapshot
         self._pace = Pace()
 
     @property
@@ -132,9 +110,19 @@ class RenderState:
         return min(self._done.values(), default=len(self.course) if self.tiles.denoised else self.snapshot)
 
     @property
+    def ready(self) -> Mapping[int, WorkerReady]:
+        """Workers that have loaded and are there, members or not."""
+        return self._roster.ready
+
+    @property
     def probe(self) -> str | None:
         """What the devices of this canvas compute, once the first has said so."""
-        return self._probe
+        return self._roster.probe
+
+    def waited_for(self) -> tuple[int, ...]:
+        """Those that everybody else waits for, or that have tiles to decode."""
+        slowest = [worker for worker, done in self._done.items() if done == self.whole < self.submitted]
+        return tuple(slowest or sorted(self.tiles.busy()))
 
     @property
     def over(self) -> bool:
@@ -157,9 +145,8 @@ class RenderState:
             case CanvasTaken(owner):
                 return self._fail(f"the canvas is held by {owner} now")
             case WorkerHired(worker):
-                self._asked -= 1
-                self._loading.add(worker)
-                return []
+                self._roster.asked -= 1
+                self._roster.loading.add(worker)
             case WorkerReady():
                 return self._came(event)
             case WorkerLost(worker, why):
@@ -169,11 +156,12 @@ class RenderState:
             case PhaseDone():
                 return self._phase_done(event)
             case SnapshotWhole(phase):
-                self.snapshot, self._losses = max(self.snapshot, phase), 0
-                if self._storing and self._storing[0] <= phase:
+                self.snapshot = max(self.snapshot, phase)
+                self._roster.safe()
+                if self._storing and self._storing.phase <= phase:
                     self._storing = None
             case TileDone(worker, tile) if self.tiles.take(worker, tile):
-                self._losses = 0
+                self._roster.safe()
                 return self._go_on()
         return []
 
@@ -191,57 +179,41 @@ class RenderState:
             assert self.submitted <= max(self.whole + self._bounds.ahead, self.snapshot)
             assert len(self._done) <= self._bounds.most
         assert set(self._done) <= set(self.ready), "a member is not there"
-        assert not set(self.ready) & self._loading
-        assert self._asked >= 0
+        assert not set(self.ready) & self._roster.loading
+        assert self._roster.asked >= 0
+        if self._storing:
+            assert self._storing.missing <= set(self._done) | set(self._departed), "waits for who is not there"
 
     # -- workers come and go -------------------------------------------------------------------------------------
 
     def _came(self, event: WorkerReady) -> list[Instruction]:
-        worker = event.worker
-        if worker not in self._loading:
+        worker, roster = event.worker, self._roster
+        if worker not in roster.loading:
             return []
-        self._loading.discard(worker)
-        self._expected.discard(worker)
-        odd = self._odd(event)
-        if odd and not self._done and len(self.ready) + len(self._loading) < self._bounds.least:
+        roster.loading.discard(worker)
+        roster.expected.discard(worker)
+        odd = roster.odd(event)
+        if odd and not self._done and len(roster.ready) + len(roster.loading) < self._bounds.least:
             return self._fail(odd)
-        if odd or worker in self._leaving:
+        if odd or worker in roster.leaving:
             return [self._release(worker, odd or GOING), *self._go_on()]
-        self._probe = event.probe
-        self.ready[worker] = event
-        self._newcomers.add(worker)
+        roster.came(event)
         return self._go_on()
-
-    def _odd(self, event: WorkerReady) -> str:
-        """Why this worker cannot take part, if it cannot."""
-        if event.version != self._version:
-            return f"raytile is {event.version} on {event.node} and {self._version} here: install one version"
-        if self._probe in (None, event.probe):
-            return ""
-        other = next(iter(self.ready.values()), None)
-        than = f"worker {other.worker} ({other.device} on {other.node})" if other else "those that began this canvas"
-        return (
-            f"worker {event.worker} ({event.device} on {event.node}) and {than} do not compute alike, so the picture "
-            "would depend on who painted what: use one kind of device"
-        )
 
     def _failed(self, worker: int, why: str) -> list[Instruction]:
         """What fails while others work fails everywhere; one that only fails to load can be done without."""
-        wanted = 1 if self.status == "running" else self._bounds.least
-        if worker in self._loading and len(self.ready) + len(self._loading) > wanted:
+        wanted, loading = 1 if self.status == "running" else self._bounds.least, self._roster.loading
+        if worker in loading and len(self.ready) + len(loading) > wanted:
             return [self._release(worker, f"it failed to load: {why}"), *self._go_on()]
         return self._fail(f"worker {worker} failed: {why}")
 
     def _lost(self, worker: int, why: str) -> list[Instruction]:
-        if worker not in self._loading and worker not in self.ready and worker not in self._departed:
+        if worker not in self._roster.loading and worker not in self.ready and worker not in self._departed:
             return []
-        # Those that fell together count once.
-        if worker in self._loading or worker in self._newcomers or self._begun or not self._losses:
-            self._losses, self._begun = self._losses + 1, False
-            self._newcomers.clear()
-        if self._losses > policy.RETRIES:
+        self._roster.lost(worker)
+        if self._roster.losses > policy.RETRIES:
             return self._fail(
-                f"{self._losses} times in a row workers were lost and nothing was finished in between; "
+                f"{self._roster.losses} times in a row workers were lost and nothing was finished in between; "
                 f"the last was worker {worker}: {why}"
             )
         needed = worker in self._departed or self._done.get(worker, len(self.course)) < len(self.course)
@@ -250,7 +222,7 @@ class RenderState:
         self.tiles.lose(worker)
         todo: list[Instruction] = []
         if needed and not self.tiles.denoised:
-            todo.append(Abandon(self.snapshot, self.steps(self.snapshot, furthest), f"worker {worker} {why}"))
+            todo.append(Abandon(self.snapshot, self.steps(self.snapshot, furthest), why))
             self._abandon()
         return [*todo, *self._hire(), *self._go_on()]
 
@@ -259,21 +231,21 @@ class RenderState:
         self._done.clear()
         self._departed.clear()
         self._storing = None
-        self.submitted = self.snapshot
+        self.submitted = self._tried = self.snapshot
         self.valid_from = self.epoch + 1
 
     def _leaves(self, worker: int) -> list[Instruction]:
-        if worker in self._leaving or not (worker in self.ready or worker in self._loading):
+        if worker in self._roster.leaving or not (worker in self.ready or worker in self._roster.loading):
             return []
-        self._leaving.add(worker)
+        self._roster.leaving.add(worker)
         return [*self._hire(), *self._go_on()]
 
     def _forget(self, worker: int) -> None:
-        self.ready.pop(worker, None)
+        self._roster.forget(worker)
         self._done.pop(worker, None)
         self._departed.pop(worker, None)
-        for where in (self._loading, self._expected, self._leaving):
-            where.discard(worker)
+        if self._storing and worker in self._storing.missing:
+            self._storing = None  # it will never be whole
 
     def _release(self, worker: int, why: str) -> Release:
         member = worker in self._done or worker in self._departed
@@ -282,12 +254,12 @@ class RenderState:
 
     def _hire(self) -> list[Instruction]:
         """Ask for workers in place of those that went, as far as there is work for them."""
-        there = len((set(self.ready) | self._loading) - self._leaving) + self._asked
         wanted = min(self._bounds.most, self.tiles.waiting) if self.tiles.denoised else self._bounds.most
-        if wanted <= there:
+        more = wanted - self._roster.there()
+        if more <= 0:
             return []
-        self._asked += wanted - there
-        return [Hire(wanted - there, policy.hire_delay(self._losses))]
+        self._roster.asked += more
+        return [Hire(more, policy.hire_delay(self._roster.losses))]
 
     # -- work gets done ------------------------------------------------------------------------------------------
 
@@ -297,7 +269,7 @@ class RenderState:
             todo += self._stored(stored)
         if event.epoch < self.valid_from:
             return todo
-        self._begun = True
+        self._roster.begun()
         kind = self.course[event.phase].kind
         if kind == "step":
             self._pace.take(event.worker, event.counts)
@@ -308,22 +280,26 @@ class RenderState:
             # Reports of one worker may come out of turn.
             self._done[event.worker] = max(self._done[event.worker], event.phase + 1)
             if kind == "keep":
-                before, self._losses = self.tiles.denoised, 0
+                before = self.tiles.denoised
+                self._roster.safe()
                 self.tiles.keep(self.partition.tiles(self._plan.tiling, event.worker))
                 if self.tiles.denoised and not before:
                     todo.append(CommitDenoised())
         return [*todo, *self._go_on()]
 
     def _stored(self, event: SnapshotStored) -> list[Instruction]:
-        if self._storing is None or self._storing[:2] != (event.phase, event.epoch):
+        storing = self._storing
+        if storing is None or (storing.phase, storing.epoch) != (event.phase, event.epoch):
             return []
         if event.error is not None:
             self._storing = None
             return []
-        missing = self._storing[2]
-        self._pace.snapshot_stored(event.seconds, first=missing == set(self.partition.members))
-        missing.discard(event.worker)
-        return [] if missing else [CommitSnapshot(event.phase)]
+        storing.missing.discard(event.worker)
+        storing.cost = max(storing.cost, event.seconds)
+        if storing.missing:
+            return []
+        self._pace.snapshot_cost = storing.cost
+        return [CommitSnapshot(event.phase)]
 
     def _go_on(self) -> list[Instruction]:
         """Whatever can be done now."""
@@ -331,7 +307,7 @@ class RenderState:
             self.status = "finished"
             return [Finish()]
         if self.status == "starting":
-            if self._expected or len(self.ready) < self._bounds.least:
+            if self._roster.expected or len(self.ready) < self._bounds.least:
                 return []
             self.status = "running"
         todo: list[Instruction] = []
@@ -342,7 +318,7 @@ class RenderState:
         return [*todo, *self._decode(), *self._let_go()]
 
     def _restore(self) -> Restore:
-        members = policy.crew((), self.ready, self._leaving, self._bounds.most) or tuple(sorted(self.ready))
+        members = policy.crew((), self.ready, self._roster.leaving, self._bounds.most) or tuple(sorted(self.ready))
         self.epoch += 1
         self.partition = policy.deal(members, self._pace.known())
         self.submitted = self.snapshot
@@ -361,7 +337,7 @@ class RenderState:
 
     def _regroup(self) -> list[Instruction]:
         """Begin a new epoch here if others should be members, or the members' shares be others."""
-        members = policy.crew(self.members, self.ready, self._leaving, self._bounds.most) or self.members
+        members = policy.crew(self.members, self.ready, self._roster.leaving, self._bounds.most) or self.members
         after = policy.deal(members, self._pace.known())
         if members == self.members and not self._worth(after):
             return []
@@ -391,10 +367,10 @@ class RenderState:
         phase = self.submitted
         if self.course[phase].kind != "step" or self._storing or phase <= self.snapshot:
             return False
-        since, busy, cost = self.steps(self.snapshot, phase), self._pace.busy_since_snapshot(), self._pace.snapshot_cost
+        since, busy, cost = self.steps(self._tried, phase), self._pace.busy_since_snapshot(), self._pace.snapshot_cost
         if not policy.snapshot_due(self._bounds.snapshot_every, since, busy, cost):
             return False
-        self._storing = (phase, self.epoch, set(self._done))
+        self._storing, self._tried = Storing(phase, self.epoch, set(self._done)), phase
         self._pace.snapshot_begins()
         return True
 
@@ -402,7 +378,11 @@ class RenderState:
         """Give tiles to workers that have nothing else to do: their own first, then, once all are denoised, any."""
         todo: list[Instruction] = []
         for worker in sorted(self.ready):
-            if worker in self._leaving or not (self.tiles.denoised or self._done.get(worker) == len(self.course)):
+            if worker in self._roster.leaving or not (
+                self.tiles.denoised or self._done.get(worker) == len(self.course)
+            ):
+                continue
+            if not self.tiles.room(worker):
                 continue
             own = frozenset(self.partition.tiles(self._plan.tiling, worker))
             todo += [DecodeTile(worker, tile, again) for tile, again in self.tiles.give(worker, own)]
@@ -414,12 +394,12 @@ class RenderState:
         todo: list[Instruction] = [self._release(worker, GOING) for worker in gone]
         if not self.tiles.denoised:
             return todo
-        for worker in sorted((set(self.ready) | self._loading) - self.tiles.busy()):
-            if worker in self._leaving:
+        for worker in sorted((set(self.ready) | self._roster.loading) - self.tiles.busy()):
+            if worker in self._roster.leaving:
                 todo.append(self._release(worker, GOING))
             elif not (self.tiles.waiting or self._bounds.keep_idle):
                 todo.append(self._release(worker, IDLE))
-        return [*todo, *(self._hire() if self.tiles.waiting and not self.ready and not self._loading else [])]
+        return [*todo, *(self._hire() if self.tiles.waiting and not self.ready and not self._roster.loading else [])]
 
     def _fail(self, why: str) -> list[Instruction]:
         self.status = "failed"

@@ -12,6 +12,7 @@ from raytile.events import (
     Event,
     PhaseDone,
     Regrouped,
+    RolledBack,
     SnapshotWhole,
     TileDone,
     WorkerHired,
@@ -35,9 +36,8 @@ class Tally:
         self._here: dict[int, tuple[float, float | None]] = {}  # since when, and until when
         self._tiles: dict[int, TileDone] = {}
         self._restarts = self._rollbacks = self._joins = self._leaves = self._moves = self._steps_redone = 0
-        self._redone = 0
+        self._last_redone, self._why = 0, ""
         self._snapshots, self._snapshot_seconds, self._snapshot_bytes = 0, 0.0, 0
-        self.why = ""
 
     def take(self, event: Event) -> None:
         match event:
@@ -74,11 +74,15 @@ class Tally:
         """A member was lost, and so many steps will be done again."""
         self._rollbacks += 1
         self._steps_redone += steps_redone
-        self._redone, self.why = steps_redone, why
+        self._last_redone, self._why = steps_redone, why
 
-    def redone(self) -> int:
-        """The steps that the last roll-back costs."""
-        return self._redone
+    def rolled_back_to(self, epoch: int, phase: int, members: tuple[int, ...]) -> RolledBack:
+        """The event of the last roll-back, and who goes on."""
+        return RolledBack(epoch, phase, members, self._last_redone, self._why)
+
+    def began(self) -> bool:
+        """Whether the first workers have loaded."""
+        return "loaded" in self._marks
 
     def seconds(self) -> float:
         """Since the start."""

@@ -51,14 +51,19 @@ class TileQueue:
         """Workers that have tiles to decode."""
         return frozenset(self._decoding.values())
 
+    def room(self, worker: int) -> int:
+        """How many more tiles this worker should be given, if there are any."""
+        return self.AHEAD - sum(by == worker for by in self._decoding.values()) if self._waiting else 0
+
     def give(self, worker: int, own: Collection[int]) -> Iterator[tuple[int, bool]]:
         """Tiles for an idle worker to begin with, and whether each must be decoded in any case: of its `own` those
         that are ready, and once all are denoised any."""
-        going = sum(1 for by in self._decoding.values() if by == worker)
-        while going < self.AHEAD and (tile := self._next(own)) is not None:
+        for _ in range(self.room(worker)):
+            tile = self._next(own)
+            if tile is None:
+                return
             self._waiting.remove(tile)
             self._decoding[tile] = worker
-            going += 1
             yield tile, tile not in self._checkable
 
     def _next(self, own: Collection[int]) -> int | None:

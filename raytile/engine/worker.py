@@ -71,15 +71,16 @@ class Worker:
             self.group.restore(phase, partition, lambda tile: self._saver.read(phase, tile))
 
     def export(self, epoch: int, after: Partition, *predictions: Flat) -> list[Any]:
+        """End an epoch: hand my cells over."""
         with self._timed(epoch):
             sent = self.group.export(after, *predictions)
         return [None, *sent]
 
     def assume(self, epoch: int, phase: int, before: Partition, after: Partition, *messages: Flat) -> None:
-        if not self._epoch:  # my first
-            self._epoch = epoch
-        with self._timed(epoch):
+        """Begin an epoch with what was handed over."""
+        with self._timed(self._epoch):
             self.group.assume(phase, before, after, *messages)
+        self._epoch = epoch
 
     # -- phases --------------------------------------------------------------------------------------------------
 
@@ -107,8 +108,9 @@ class Worker:
         return [self._done(epoch, phase), *sent]
 
     def keep(self, epoch: int, phase: int) -> list[Any]:
-        """Put the final latents of my tiles onto the canvas."""
+        """Put the final latents of my tiles onto the canvas. No snapshot is worth anything from here on."""
         with self._timed(epoch):
+            self._saver.settle()
             for tile, cells in self.group.keep().items():
                 self._canvas.write_latents(tile, cells)
         return [self._done(epoch, phase)]
@@ -141,12 +143,11 @@ class Worker:
 
     @contextmanager
     def _timed(self, epoch: int) -> Iterator[None]:
-        if epoch < self._epoch:
-            raise Abandoned(f"epoch {epoch} is over, this is {self._epoch}")
         if self._broken is not None:
             # Calls already in the queue run on after a failure: they repeat its cause, not its consequences.
             raise self._broken
-        self._epoch = epoch
+        if epoch != self._epoch:
+            raise Abandoned(f"worker {self.number} is in epoch {self._epoch} and was called in {epoch}")
         start = time.perf_counter()
         try:
             with torch.inference_mode():

@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,11 @@ import torch
 from raytile.api import cancel, render
 from raytile.canvas import shared, store
 from raytile.canvas.canvas import Canvas
+from raytile.engine.local import LocalPool
+from raytile.engine.pool import Outcome, Ref
 from raytile.engine.worker import Worker
 from raytile.errors import CanvasError, InvalidRequest, RenderCancelled, RenderFailed
-from raytile.events import Event, RenderStopped, StepDone, TileDone
+from raytile.events import Event, PhaseDone, RenderFinished, RenderStopped, StepDone, TileDone, WorkerLost
 from tests.engine.renders import digests, paint, toy_request
 
 
@@ -156,3 +159,40 @@ def test_threads_are_given_back(tmp_path: Path) -> None:
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
+
+
+def test_what_is_finished_stays_finished_whatever_a_listener_does(tmp_path: Path) -> None:
+    def listener(event: Event) -> None:
+        if isinstance(event, RenderFinished):
+            raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        start(tmp_path / "a.zarr", listener)
+    assert store.open(tmp_path / "a.zarr").head().state == "finished"
+
+
+def test_a_worker_that_hangs_is_given_up_and_the_render_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One call never comes through; the clock says that this takes too long; its worker counts as lost."""
+    moments, hung = [0.0], []
+    wait = LocalPool.wait
+
+    def stingy(self: LocalPool, refs: Sequence[Ref], timeout: float) -> list[Outcome]:
+        found = wait(self, refs, timeout)
+        for outcome in found:
+            report = outcome.value[0] if isinstance(outcome.value, list) else outcome.value
+            if isinstance(report, PhaseDone) and (report.worker, report.phase) == (1, 3):
+                hung.append(outcome.ref)
+        found = [outcome for outcome in found if outcome.ref not in hung]
+        moments[0] += 0.01 if found else 100.0
+        return found
+
+    _, calm = paint(toy_request(), tmp_path / "calm.zarr")
+    monkeypatch.setattr(LocalPool, "wait", stingy)
+    monkeypatch.setattr(time, "monotonic", lambda: moments[0])
+    heard: list[Event] = []
+    summary = start(tmp_path / "a.zarr", heard.append).head().summary or {}
+    (lost,) = [event for event in heard if isinstance(event, WorkerLost)]
+    assert (lost.worker, lost.why) == (1, "has not finished anything for too long")
+    assert digests(summary) == digests(calm)

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from raytile import api
 from raytile.canvas.canvas import Canvas
-from raytile.events import Event, Regrouped, RolledBack
+from raytile.events import Event, PhaseDone, Regrouped, RolledBack, SnapshotWhole, StepDone
+from raytile.plan.phases import phases
 from raytile.plan.request import RenderRequest
 from tests.engine.renders import digests, paint, toy_request
 from tests.engine.trouble import TroubledPool
@@ -33,10 +34,16 @@ def calm(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[str, str]]
 
 
 def troubled(
-    wish: RenderRequest, out: Path, pool: TroubledPool, **options: Any
+    wish: RenderRequest, out: Path, pool: TroubledPool, pause: float = 0.0, **options: Any
 ) -> tuple[Canvas, dict[str, Any], list[Event]]:
     heard: list[Event] = []
-    canvas = api.render(wish, out, pool=pool, listeners=[heard.append], **options)
+
+    def listen(event: Event) -> None:
+        heard.append(event)
+        if isinstance(event, StepDone):
+            time.sleep(pause)
+
+    canvas = api.render(wish, out, pool=pool, listeners=[listen], **options)
     summary = canvas.head().summary
     assert summary is not None
     return canvas, summary, heard
@@ -60,7 +67,10 @@ def test_whatever_happens_the_bits_are_the_same(
     arrive = data.draw(st.dictionaries(moments, st.integers(1, 2), max_size=2))
     # Whoever is lost or leaves has somebody in their place in the end.
     arrive[61] = len(lose) + len(leave)
-    pool = TroubledPool(workers, lose=lose, leave=leave, arrive=arrive)
+    ahead = data.draw(st.integers(1, 4))
+    lose_in = data.draw(st.sampled_from([{}, {"export": 0}, {"assume": 1}, {"keep": 0}, {"decode": 0}, {"restore": 1}]))
+    arrive[61] += len(lose_in)
+    pool = TroubledPool(workers, lose=lose, leave=leave, arrive=arrive, lose_in=lose_in, ahead=ahead)
     out = tmp_path_factory.mktemp("troubled") / "a.zarr"
     canvas, summary, _ = troubled(WISHES[name], out, pool, snapshot_every=data.draw(st.sampled_from([None, 0, 1, 2])))
     assert digests(summary) == calm[name] == canvas.digests()
@@ -69,14 +79,29 @@ def test_whatever_happens_the_bits_are_the_same(
 
 def test_a_loss_goes_on_from_the_last_snapshot(calm: dict[str, tuple[str, str]], tmp_path: Path) -> None:
     pool = TroubledPool(3, lose={30: 1}, arrive={61: 1})
-    _, summary, heard = troubled(WISHES["memory"], tmp_path / "a.zarr", pool, snapshot_every=1)
+    _, summary, heard = troubled(WISHES["memory"], tmp_path / "a.zarr", pool, pause=0.05, snapshot_every=1)
     assert digests(summary) == calm["memory"]
     assert summary["rollbacks"] == summary["restarts"] == 1
     (back,) = [event for event in heard if isinstance(event, RolledBack)]
-    assert back.phase > 0, "it went back to the beginning"
-    assert back.steps_redone == summary["steps_redone"] <= 3
+    whole = [event.phase for event in heard[: heard.index(back)] if isinstance(event, SnapshotWhole)]
+    assert back.phase == whole[-1] > 0, "it went further back than it had to"
+    furthest = max(event.phase for event in heard[: heard.index(back)] if isinstance(event, PhaseDone))
+    steps = [phase.kind for phase in phases(api.plan(WISHES["memory"]))]
+    done, begun = (steps[back.phase : furthest + more].count("step") for more in (1, 2))
+    assert done <= back.steps_redone == summary["steps_redone"] <= begun
     assert back.members == (0, 2)
     assert summary["snapshots"]["count"] >= 2
+
+
+def test_a_member_that_dies_while_it_hands_its_tiles_over_takes_the_others_back(
+    calm: dict[str, tuple[str, str]], tmp_path: Path
+) -> None:
+    for method in ("export", "assume"):
+        pool = TroubledPool(3, leave={8: 0}, arrive={61: 1}, lose_in={method: 0 if method == "export" else 1}, ahead=3)
+        canvas, summary, heard = troubled(WISHES["overlap"], tmp_path / f"{method}.zarr", pool)
+        assert summary["rollbacks"] == 1
+        assert any(isinstance(event, Regrouped) for event in heard)
+        assert digests(summary) == calm["overlap"] == canvas.digests()
 
 
 def test_who_comes_and_goes_costs_nothing_that_was_done(calm: dict[str, tuple[str, str]], tmp_path: Path) -> None:
@@ -93,7 +118,7 @@ def test_who_comes_and_goes_costs_nothing_that_was_done(calm: dict[str, tuple[st
 
 def test_a_render_that_failed_is_resumed_where_it_stood(calm: dict[str, tuple[str, str]], tmp_path: Path) -> None:
     from raytile.errors import RenderCancelled
-    from raytile.events import SnapshotWhole, TileDone
+    from raytile.events import TileDone
 
     for number, stop in enumerate((SnapshotWhole, TileDone)):
         out = tmp_path / f"{number}.zarr"

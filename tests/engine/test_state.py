@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from raytile.api import plan
 from raytile.engine import policy
 from raytile.engine.instructions import Abandon, Cancel, Fail, Finish, Regroup, Release, Restore, RunPhase
-from raytile.engine.state import Bounds, RenderState, Start
+from raytile.engine.state import RenderState
+from raytile.engine.terms import Bounds, Start
 from raytile.events import CancelAsked, CanvasTaken, PhaseDone, WorkerFailed, WorkerLeaving, WorkerLost
 from tests.engine.renders import toy_request
 from tests.engine.world import World, ready
@@ -25,10 +26,7 @@ def run(world: World, choose: st.DataObject | None = None) -> None:
         events = world.possible()
         assert events, "nothing can happen any more, and the picture is not finished"
         event = events[0] if choose is None else choose.draw(st.sampled_from(events))
-        if isinstance(event, PhaseDone):
-            world.work(event.worker)
-            event = world._phase_done(event.worker)
-        world.happen(event)
+        world.happen(world.report(event.worker) if isinstance(event, PhaseDone) else event)
     raise AssertionError("the render does not come to an end")
 
 
@@ -58,11 +56,19 @@ def test_whatever_happens_the_picture_is_finished_while_somebody_lives(data: st.
             continue
         event = data.draw(st.sampled_from(world.possible()))
         if isinstance(event, PhaseDone):
-            world.work(event.worker)
-            event = world._phase_done(event.worker)
+            # Storing may take longer than the step, and may fail.
+            stored = data.draw(st.sampled_from([None, None, 0, 1]))
+            event = world.report(event.worker, stored, data.draw(st.sampled_from([None] * 9 + ["no space left"])))
         world.happen(event)
         assert world.state.whole >= furthest or world.redone > before or not world.state.members
         furthest = world.state.whole if world.state.members else 0
+        if data.draw(st.integers(0, 399)) == 0:
+            failed = [WorkerFailed(worker, "no memory") for worker in world.state.members]
+            ending = data.draw(st.sampled_from([CancelAsked(), CanvasTaken("another"), *failed]))
+            over = world.end is not None
+            world.happen(ending)
+            assert over or isinstance(world.end, Cancel if isinstance(ending, CancelAsked) else Fail)
+            return
     assert isinstance(world.end, Finish), world.end
     assert world.wrote >= set(range(PLAN.tiling.count))
     assert world.denoised
@@ -84,10 +90,7 @@ def test_joins_and_leaves_redo_nothing(there: int, coming: int, leaves: int, dat
     world = World(PLAN, Bounds(1, there + coming, 2), there, coming)
     for _ in range(data.draw(st.integers(0, 30))):
         event = data.draw(st.sampled_from(world.possible()))
-        if isinstance(event, PhaseDone):
-            world.work(event.worker)
-            event = world._phase_done(event.worker)
-        world.happen(event)
+        world.happen(world.report(event.worker) if isinstance(event, PhaseDone) else event)
     for worker in range(min(leaves, there)):
         if world.end is None:
             world.happen(WorkerLeaving(worker, 60.0))
@@ -112,10 +115,21 @@ def test_a_kill_redoes_what_came_since_the_last_snapshot_and_no_more() -> None:
 
 def run_one(world: World) -> None:
     event = world.possible()[0]
-    if isinstance(event, PhaseDone):
-        world.work(event.worker)
-        event = world._phase_done(event.worker)
-    world.happen(event)
+    world.happen(world.report(event.worker) if isinstance(event, PhaseDone) else event)
+
+
+def test_a_member_that_leaves_before_its_part_is_stored_does_not_end_all_snapshots() -> None:
+    world = World(plan(toy_request(steps=40)), Bounds(1, 2, 2, 2), 2)
+    while not world.state._storing:
+        run_one(world)
+    world.happen(WorkerLeaving(1, 30.0))
+    while world.end is None:
+        event = world.possible()[0]
+        if isinstance(event, PhaseDone):
+            event = world.report(event.worker, 0 if event.worker == 1 else None)
+        world.happen(event)
+    assert isinstance(world.end, Finish)
+    assert len(world.whole) > 10
 
 
 def test_a_slow_worker_gets_less_and_nobody_is_moved_for_a_stutter() -> None:

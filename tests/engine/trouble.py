@@ -23,7 +23,8 @@ class TroubledPool(LocalPool):
     """Starts with `workers`. Its clock counts the calls made, and the waits in which nothing was there to report.
 
     As it comes to n: `lose[n]` is lost, that call of its own included; `leave[n]` begins to leave; `arrive[n]` more of
-    those that were asked for find a place, or those asked for later. A worker that was hired has a place only so."""
+    those that were asked for find a place, or those asked for later. A worker that was hired has a place only so.
+    `lose_in[method]` is lost in its first call of that method. `ahead` phases are submitted before any is reported."""
 
     def __init__(
         self,
@@ -31,8 +32,11 @@ class TroubledPool(LocalPool):
         lose: Mapping[int, int] | None = None,
         leave: Mapping[int, int] | None = None,
         arrive: Mapping[int, int] | None = None,
+        lose_in: Mapping[str, int] | None = None,
+        ahead: int = 1,
     ) -> None:
         super().__init__(workers)
+        self.ahead, self._lose_in = ahead, dict(lose_in or {})
         self._lose, self._leave, self._arrive = dict(lose or {}), dict(leave or {}), dict(arrive or {})
         self.most = workers + sum(self._arrive.values())
         self.calls = 0
@@ -59,6 +63,8 @@ class TroubledPool(LocalPool):
     def call(self, worker: int, method: str, *args: Any, returns: int = 1) -> tuple[Ref, ...]:
         assert worker not in self.placeless, f"{method} on worker {worker}, which has no place yet"
         self._tick()
+        if self._lose_in.get(method) == worker:
+            self.release(self._lose_in.pop(method))
         return super().call(worker, method, *args, returns=returns)
 
     def wait(self, refs: Sequence[Ref], timeout: float) -> list[Outcome]:

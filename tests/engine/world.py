@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from raytile.engine.instructions import (
     Abandon,
+    Cancel,
     CommitDenoised,
     CommitSnapshot,
     DecodeTile,
@@ -22,7 +23,8 @@ from raytile.engine.instructions import (
     Restore,
     RunPhase,
 )
-from raytile.engine.state import FRESH, Bounds, RenderState, Start
+from raytile.engine.state import RenderState
+from raytile.engine.terms import FRESH, Bounds, Start
 from raytile.events import (
     Counts,
     Event,
@@ -98,7 +100,8 @@ class World:
         events += [ready(number) for number, worker in living.items() if not worker.loaded]
         for number, worker in living.items():
             if worker.calls and self._may_run(number):
-                events.append(self._phase_done(number))
+                epoch, phase, _ = worker.calls[0]
+                events.append(PhaseDone(number, epoch, phase, self._counts(number)))
             elif worker.tiles:
                 events.append(TileDone(number, worker.tiles[0], "", "", self._counts(number)))
         return events
@@ -112,10 +115,19 @@ class World:
         worker = self.workers[number]
         return Counts(rows=worker.rows, busy_seconds=worker.busy)
 
-    def _phase_done(self, number: int) -> PhaseDone:
-        epoch, phase, _ = self.workers[number].calls[0]
-        stored = [SnapshotStored(number, e, p, 0.01, 10) for e, p in self.workers[number].stored]
-        return PhaseDone(number, epoch, phase, self._counts(number), tuple(stored))
+    def report(self, number: int, stored: int | None = None, error: str | None = None) -> PhaseDone:
+        """The call that a worker runs comes to its end, and is told: with its first `stored` snapshots (None: all), or
+        with why they could not be stored."""
+        worker = self.workers[number]
+        epoch, phase, save = worker.calls[0]
+        if self.state.course[phase].kind == "step":
+            worker.rows += 10
+            worker.busy += 10 * self.pace(number)
+        if save:
+            worker.stored.append((epoch, phase))
+        told, worker.stored = worker.stored[:stored], [] if stored is None else worker.stored[stored:]
+        parts = tuple(SnapshotStored(number, e, p, 0.01, 10, error) for e, p in told)
+        return PhaseDone(number, epoch, phase, self._counts(number), parts)
 
     # -- it happens -----------------------------------------------------------------------------------------------
 
@@ -134,7 +146,6 @@ class World:
             case PhaseDone(worker, epoch, phase):
                 one = self.workers[worker]
                 assert one.calls.pop(0)[:2] == (epoch, phase)
-                one.stored.clear()
                 self.done[worker] = phase + 1
             case TileDone(worker, tile):
                 self.workers[worker].tiles.remove(tile)
@@ -144,16 +155,6 @@ class World:
         for instruction in self.state.handle(event):
             self.obey(instruction)
         self.state.check()
-
-    def work(self, number: int) -> None:
-        """The call that a worker runs comes to its end, before anybody is told."""
-        worker = self.workers[number]
-        _, phase, save = worker.calls[0]
-        if self.state.course[phase].kind == "step":
-            worker.rows += 10
-            worker.busy += 10 * self.pace(number)
-        if save:
-            worker.stored.append(worker.calls[0][:2])
 
     def kill(self, number: int) -> None:
         self.workers[number].alive = False
@@ -196,7 +197,7 @@ class World:
                 assert not one.tiles, "released with tiles to decode"
                 assert not one.calls or not one.alive, "released with work to do"
                 one.alive = False
-            case Finish() | Fail():
+            case Finish() | Fail() | Cancel():
                 assert self.end is None
                 self.end = instruction
 

@@ -100,7 +100,7 @@ class RayPool:
         room = session.fits(ray.cluster_resources(), self._options)
         deadline = self._deadline or (BUSY_DEADLINE if room >= self.least == self.most else GROWING_DEADLINE)
         for until in sorted({min(PATIENCE, deadline), deadline}):
-            while (missing := self.least - len(self._settle(strict=True))) > 0:
+            while (missing := self.least - len(set(self._settle(strict=True)) - self._gone.keys())) > 0:
                 left = begin + until - time.monotonic()
                 if left <= 0:
                     break
