@@ -133,9 +133,9 @@ class SnapshotWhole:
 
 @dataclass(frozen=True)
 class CanvasTaken:
-    """Another process holds the canvas now."""
+    """Another process holds the canvas now: `why` names it."""
 
-    owner: str
+    why: str
 
 
 @dataclass(frozen=True)

@@ -142,8 +142,8 @@ class RenderState:
                 return [Cancel()]
             case WorkerFailed(worker, why):
                 return self._failed(worker, why)
-            case CanvasTaken(owner):
-                return self._fail(f"the canvas is held by {owner} now")
+            case CanvasTaken(why):
+                return self._fail(why)
             case WorkerHired(worker):
                 self._roster.asked -= 1
                 self._roster.loading.add(worker)
