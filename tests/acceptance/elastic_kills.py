@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -95,18 +94,26 @@ def killed_in_load(trial: Trial, place: Path) -> dict[str, Any]:
 
 
 def grown(trial: Trial, cluster: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A render that starts with the one place there is and gets two more; then one whose second node is drained."""
-    place: dict[str, Any] = {"num_cpus": 0, "resources": {"seat": 1}}
+    """A render that starts with the one place there is and gets two more; then one whose second node is drained, and
+    taken away once its two workers have left."""
+    seat: dict[str, Any] = {"num_cpus": 0, "resources": {"seat": 1}}
     added: list[Any] = []
+    taken: list[float] = []
 
     def add(_: Watch) -> None:
         added.append(cluster.add(num_cpus=0, resources={"seat": 2}))
 
+    def take(seen: Watch) -> None:
+        clusters.drain(cluster.address, clusters.node_id(added[0]), 30)
+        clusters.wait_for(lambda: len(seen.left) >= 2, 30)
+        cluster.kill(added[0])
+        taken.append(seen.share)
+
     cluster.add(num_cpus=0, resources={"seat": 1})
-    join = trial.run(Watch(add, at=step(0.05)), workers="1..3", worker_resources=place)
-    gone: Callable[[Watch], object] = lambda _: clusters.drain(cluster.address, clusters.node_id(added[0]), 30)  # noqa: E731
-    leave = trial.run(Watch(gone, at=step(0.2)), workers="3", worker_resources=place)
-    return join, leave
+    join = trial.run(Watch(add, at=step(0.05)), workers="1..3", worker_resources=seat)
+    watch = Watch(take, at=step(0.72))
+    leave = trial.run(watch, workers=3, worker_resources=seat)
+    return join, {**leave, "left_at_shares": watch.left, "node_killed_at_share": taken}
 
 
 def main() -> None:
@@ -153,8 +160,10 @@ def main() -> None:
     checks["a join: equal digests, two joined, nothing redone"] = (
         join["same"] and join["joins"] == 2 and not join["steps_redone"]
     )
-    checks["a drain: equal digests, some left, nothing redone"] = (
-        leave["same"] and leave["leaves"] >= 1 and not leave["steps_redone"]
+    checks["a drain: equal digests, nothing redone"] = leave["same"] and not leave["redone"]
+    checks["a drain: both workers left, and their node was killed, in mid-render"] = (
+        len([share for share in leave["left_at_shares"] if share < 1]) == 2
+        and len([share for share in leave["node_killed_at_share"] if share < 1]) == 1
     )
     checks["no snapshot is left"] = not any(each.get("snapshots_left") for each in (*rounds, *cruel.values()))
     figures["steps_redone"] = sorted(sum(each["redone"]) for each in rounds)

@@ -20,7 +20,6 @@ from raytile.events import (
     SnapshotWhole,
     StepDone,
     TileDone,
-    WorkerJoined,
     WorkerLeft,
     WorkerLost,
     WorkerReady,
@@ -50,9 +49,11 @@ class Watch:
         self.rollbacks: list[RolledBack] = []
         self.lags: list[int] = []
         """At each snapshot that became whole: phases that somebody had finished since the one it holds."""
+        self.left: list[float] = []
+        """Of each worker that left, the share of all steps that was done then."""
         self.struck: float | None = None
         """Seconds from the first finished phase to the strike."""
-        self.furthest = 0
+        self.furthest, self.share = 0, 0.0
         self.began = self.denoised = math.nan
         self.tiles = 0
         self.told: dict[str, int] = {}
@@ -67,6 +68,8 @@ class Watch:
             self.pids[event.worker] = event.pid
         elif isinstance(event, WorkerLost | WorkerLeft):
             self.pids.pop(event.worker, None)
+            if isinstance(event, WorkerLeft):
+                self.left.append(self.share)
         elif isinstance(event, PhaseDone):
             if math.isnan(self.began):
                 self.began = time.monotonic()
@@ -77,7 +80,7 @@ class Watch:
             self.rollbacks.append(event)
             self.furthest = event.phase
         elif isinstance(event, StepDone):
-            self.denoised = time.monotonic()
+            self.denoised, self.share = time.monotonic(), event.done / event.total
         elif isinstance(event, TileDone):
             self.tiles += 1
         if self._at is not None and self._at(event):
@@ -117,10 +120,6 @@ class Watch:
 def step(share: float) -> Callable[[Event], bool]:
     """The moment at which this share of all steps is done."""
     return lambda event: isinstance(event, StepDone) and event.done >= share * event.total
-
-
-def joined(event: Event) -> bool:
-    return isinstance(event, WorkerJoined)
 
 
 def words(request: RenderRequest, out: str | Path, *more: str) -> list[str]:
