@@ -78,6 +78,7 @@ class World:
         self.done: dict[int, int] = {}  # phases that each member has finished
         self.members: tuple[int, ...] = ()
         self.began: dict[int, tuple[int, ...]] = {}  # by epoch its members
+        self.handing: dict[int, dict[int, int]] = {}  # by epoch who hands tiles over to it, before which phase
         self.whole: list[int] = []  # snapshots that the head may speak of
         self.asked: list[int] = []
         self.to_commit: list[int] = []
@@ -107,9 +108,12 @@ class World:
         return events
 
     def _may_run(self, number: int) -> bool:
-        """The messages it waits for are there: every member of its epoch has done the phase before."""
+        """The messages it waits for are there: every member of its epoch has done the phase before, and so have those
+        that handed their tiles over."""
         epoch, phase, _ = self.workers[number].calls[0]
-        return all(self.done.get(other, phase) >= phase for other in self.began[epoch])
+        return all(self.done.get(other, phase) >= phase for other in self.began[epoch]) and all(
+            self.done.get(other, first) >= first for other, first in self.handing.get(epoch, {}).items()
+        )
 
     def _counts(self, number: int) -> Counts:
         worker = self.workers[number]
@@ -173,6 +177,7 @@ class World:
                 assert before.members == self.members
                 assert self.state.course[phase].kind == "step"
                 self._begin(epoch, after.members)
+                self.handing[epoch] = dict.fromkeys(before.members, phase)
                 self.done |= {worker: phase for worker in after.members if worker not in before.members}
                 self.moved += 1
             case RunPhase(phase, save, whole):
