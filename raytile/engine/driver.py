@@ -290,10 +290,10 @@ class Driver:
                 self._written().denoised(self._state.probe)
             case Hire(count, delay):
                 self._hires.append((self._clock() + delay, count))
-            case Release(worker, why, member):
+            case Release(worker, why):
                 self._pool.release(worker)
                 self._drop(worker)
-                if member or why != IDLE:
+                if why != IDLE:
                     left = WorkerLeft(worker, self._state.members, why)
                     self._tally.take(left)
                     self._tell(left)

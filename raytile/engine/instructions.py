@@ -77,11 +77,10 @@ class Hire:
 
 @dataclass(frozen=True)
 class Release:
-    """This worker is not needed any more; `member` says whether it was part of the render."""
+    """This worker is not needed any more, or cannot take part: `why` in words."""
 
     worker: int
     why: str
-    member: bool
 
 
 @dataclass(frozen=True)

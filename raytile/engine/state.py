@@ -248,9 +248,8 @@ class RenderState:
             self._storing = None  # it will never be whole
 
     def _release(self, worker: int, why: str) -> Release:
-        member = worker in self._done or worker in self._departed
         self._forget(worker)
-        return Release(worker, why, member)
+        return Release(worker, why)
 
     def _hire(self) -> list[Instruction]:
         """Ask for workers in place of those that went, as far as there is work for them."""
