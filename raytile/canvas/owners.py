@@ -15,14 +15,14 @@ def refuse_live(head: Head, where: str, host: str, now: float) -> None:
     1970). A clock that is wrong there lets us replace a live canvas, whose owner is then told by its next commit."""
     if head.state != "running":
         return
-    owner, young = head.owner, abs(now - head.updated) < head.lease
-    if owner.host == host and owner.pid != os.getpid():
+    owner = head.owner
+    if owner.host == host:
         if _alive(owner.pid):
             raise CanvasError(
                 f"{where} is being rendered by process {owner.pid}: stop that first"
                 " (if that process is another program by now, delete the canvas)"
             )
-    elif young:  # elsewhere, or by this process: of an earlier run, since containers give each of theirs the same id?
+    elif abs(now - head.updated) < head.lease:
         raise CanvasError(
             f"{where} is being rendered by process {owner.pid} on {owner.host}: stop that first, with raytile cancel"
             f" (if it is dead, wait {head.lease:g} s)"
@@ -30,7 +30,11 @@ def refuse_live(head: Head, where: str, host: str, now: float) -> None:
 
 
 def _alive(pid: int) -> bool:
-    """Whether a process of this id runs here."""
+    """Whether another process of this id runs here.
+
+    Our own id is that of a dead owner: containers give each of their runs the same one."""
+    if pid == os.getpid():
+        return False
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
