@@ -17,6 +17,7 @@ from tests.acceptance import clusters
 from tests.acceptance.common import report, say
 from tests.acceptance.watch import Watch, picture, step
 from tests.engine.renders import digests, paint
+from tests.s3 import BUCKET, serving
 
 ROUNDS, EVERY, STEPS = 20, 5, 90
 LONG = 240
@@ -35,12 +36,12 @@ class Trial:
             self.expected = digests(paint(self.request, first)[1])
         else:
             self.expected = digests(render(self.request, first, pool=calm, device="cpu").head().summary or {})
-        self.count = 0
+        self.count, self.bucket = 0, ""
 
     def run(self, watch: Watch, **options: Any) -> dict[str, Any]:
-        """One render; its figures, and what the watch saw."""
+        """One render; its figures, and what the watch saw. Every other canvas lies in `bucket`, if there is one."""
         self.count += 1
-        out = f"{self.folder}/{self.count}.zarr"
+        out = f"{self.bucket if self.bucket and self.count % 2 else self.folder}/{self.count}.zarr"
         options = {"device": "cpu", "snapshot_every": EVERY, "listeners": [watch], **options}
         try:
             summary = render(self.request, out, **options).head().summary or {}
@@ -120,10 +121,11 @@ def main() -> None:
     moments = random.Random(20)
     checks: dict[str, bool] = {}
     figures: dict[str, Any] = {"snapshot_every": EVERY, "rounds": []}
-    with clusters.scratch() as place, clusters.fixed(place, head={"num_cpus": 3}) as cluster:
+    with clusters.scratch() as place, serving(), clusters.fixed(place, head={"num_cpus": 3}) as cluster:
         cluster.connect()
         with tempfile.TemporaryDirectory(dir=place) as folder:
             trial = Trial(Path(folder), STEPS)
+            trial.bucket = f"s3://{BUCKET}/kills"
             pool = make_pool(3, address=cluster.address)
             pool.connect(3)
             calm = Watch()
@@ -168,7 +170,7 @@ def main() -> None:
     checks["no snapshot is left"] = not any(each.get("snapshots_left") for each in (*rounds, *cruel.values()))
     figures["steps_redone"] = sorted(sum(each["redone"]) for each in rounds)
     figures["worst_seconds"] = max(each["seconds"] for each in rounds)
-    report("workers killed, joining and leaving on a real Ray: the same picture", checks, figures)
+    report("workers killed, joining and leaving on a real Ray, on disk and on S3: the same picture", checks, figures)
 
 
 if __name__ == "__main__":

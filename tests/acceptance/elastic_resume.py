@@ -17,40 +17,41 @@ from tests.acceptance import clusters
 from tests.acceptance.common import report, say
 from tests.acceptance.watch import picture, words
 from tests.engine.renders import digests, paint
+from tests.s3 import BUCKET, serving
 
 STEPS, LEASE = 120, "3"
 
 
-def head(out: Path) -> Head | None:
+def head(out: str) -> Head | None:
     try:
         return store.open(out).head()
     except Exception:
         return None
 
 
-def past(out: Path, share: float) -> bool:
+def past(out: str, share: float) -> bool:
     """Whether a snapshot is whole, and this share of the steps done."""
     found = head(out)
     return bool(found and found.snapshot is not None and found.step >= share * found.steps)
 
 
 class Stage:
-    """A running Ray, one request, and its undisturbed digests."""
+    """A running Ray, one request, its undisturbed digests, and where canvases go: a folder, or a bucket."""
 
-    def __init__(self, folder: Path, address: str) -> None:
-        self.folder, self.address = folder, address
+    def __init__(self, folder: Path, canvases: str, address: str) -> None:
+        self.folder, self.canvases, self.address = folder, canvases, address
         self.request = picture(steps=STEPS)
         self.expected = digests(paint(self.request, folder / "expected.zarr")[1])
 
-    def render(self, out: Path, workers: int) -> Any:
+    def render(self, out: str, workers: int) -> Any:
         """A render in a process of its own, which keeps its lease for `LEASE` seconds."""
         more = ("--address", self.address, "--workers", str(workers), "--snapshot-every", "5")
-        log = out.with_suffix(".log")
+        log = self.folder / f"{Path(out).stem}.log"
         return clusters.driver(*words(self.request, out, *more), log=log, RAYTILE_LEASE=LEASE)
 
-    def resume(self, out: Path, workers: int, log: str) -> Any:
+    def resume(self, out: str, workers: int, log: str) -> Any:
         more = ("--address", self.address, "--workers", str(workers), "--device", "cpu", "--json")
-        return clusters.driver("resume", str(out), *more, log=self.folder / log, RAYTILE_LEASE=LEASE)
+        return clusters.driver("resume", out, *more, log=self.folder / log, RAYTILE_LEASE=LEASE)
 
     def right(self, code: int, said: str) -> bool:
         return code == 0 and digests(json.loads(said.splitlines()[-1])) == self.expected
@@ -66,7 +67,7 @@ def ended(process: subprocess.Popen[str], seconds: float = 180) -> tuple[int, st
 
 def killed_and_resumed(stage: Stage) -> dict[str, Any]:
     """Three workers, the driver SIGKILLed; resumed on two."""
-    out = stage.folder / "killed.zarr"
+    out = f"{stage.canvases}/killed.zarr"
     with stage.render(out, 3) as process:
         clusters.wait_for(lambda: past(out, 0.4), 120)
         process.kill()
@@ -86,7 +87,7 @@ def killed_and_resumed(stage: Stage) -> dict[str, Any]:
 
 def two_at_once(stage: Stage) -> dict[str, Any]:
     """Two claimants of one canvas whose driver is dead."""
-    out = stage.folder / "doubled.zarr"
+    out = f"{stage.canvases}/doubled.zarr"
     with stage.render(out, 2) as process:
         clusters.wait_for(lambda: past(out, 0.1), 120)
         process.kill()
@@ -106,7 +107,7 @@ def two_at_once(stage: Stage) -> dict[str, Any]:
 
 def paused(stage: Stage) -> dict[str, Any]:
     """A driver is stopped past its lease, loses its canvas to a resume, and goes on."""
-    out = stage.folder / "paused.zarr"
+    out = f"{stage.canvases}/paused.zarr"
     owners: set[int] = set()
     with stage.render(out, 2) as first:
         clusters.wait_for(lambda: past(out, 0.2), 120)
@@ -121,7 +122,7 @@ def paused(stage: Stage) -> dict[str, Any]:
             code, said = ended(second)
             mine = owners == {second.pid}
         first_code = first.wait(60)
-    log = out.with_suffix(".log").read_text().strip()
+    log = stage.text("paused.log").strip()
     final = head(out)
     return {
         "same": stage.right(code, said), "code": code, "paused_code": first_code, "only_owner": mine,
@@ -131,31 +132,36 @@ def paused(stage: Stage) -> dict[str, Any]:
 
 
 def main() -> None:
+    checks: dict[str, bool] = {}
+    figures: dict[str, Any] = {"lease_seconds": float(LEASE)}
     with (
         clusters.scratch() as place,
+        serving(),
         clusters.fixed(place, head={"num_cpus": 6}) as cluster,
         tempfile.TemporaryDirectory(dir=place) as folder,
     ):
-        stage = Stage(Path(folder), cluster.address)
-        resumed = killed_and_resumed(stage)
-        say(resumed)
-        double = two_at_once(stage)
-        say(double)
-        stopped = paused(stage)
-        say(stopped)
-    report(
-        "drivers killed, doubled and paused",
-        {
-            "killed, resumed on two workers of three: equal digests": resumed["same"],
-            "it went on from a snapshot": (resumed["snapshot"] or 0) > 0,
-            "two resumes at once: one works, with equal digests": double["codes"] == [0, 2] and all(double["same"]),
-            "the other is told who works": double["named"],
-            "a paused driver commits nothing": stopped["only_owner"],
-            "it ends with an error": stopped["paused_code"] not in (0, None),
-            "who took over ends with equal digests": stopped["same"] and stopped["state"] == "finished",
-        },
-        {"lease_seconds": float(LEASE), "resumed": resumed, "two_at_once": double, "paused": stopped},
-    )
+        for where in ("disk", "S3"):
+            logs = Path(folder, where)
+            logs.mkdir()
+            stage = Stage(logs, f"s3://{BUCKET}/resume" if where == "S3" else str(logs), cluster.address)
+            resumed = killed_and_resumed(stage)
+            say(where, resumed)
+            double = two_at_once(stage)
+            say(where, double)
+            stopped = paused(stage)
+            say(where, stopped)
+            found = {
+                "killed, resumed on two workers of three: equal digests": resumed["same"],
+                "it went on from a snapshot": (resumed["snapshot"] or 0) > 0,
+                "two resumes at once: one works, with equal digests": double["codes"] == [0, 2] and all(double["same"]),
+                "the other is told who works": double["named"],
+                "a paused driver commits nothing": stopped["only_owner"],
+                "it ends with an error": stopped["paused_code"] not in (0, None),
+                "who took over ends with equal digests": stopped["same"] and stopped["state"] == "finished",
+            }
+            checks |= {f"{where}: {name}": held for name, held in found.items()}
+            figures[where] = {"resumed": resumed, "two_at_once": double, "paused": stopped}
+    report("drivers killed, doubled and paused, on disk and on S3", checks, figures)
 
 
 if __name__ == "__main__":
