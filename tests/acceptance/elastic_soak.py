@@ -18,8 +18,8 @@ from tests.acceptance.watch import Watch, picture, step
 from tests.engine.renders import digests
 
 RENDERS, POOLS, WARM = 100, 5, 20
-MOST_GROWTH = 0.1
 CPUS = 2
+MOST_GROWTH = 0.1
 """MB of memory a render that the driver may grow by once it is warm: a tenth of what one canvas has in pixels."""
 
 
