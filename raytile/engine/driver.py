@@ -63,10 +63,9 @@ POLL = 0.25
 DOUBT = 10.0
 """Seconds after which a call that was given up for no known reason counts as the loss of its worker."""
 
-
 STUCK, STUCK_TIMES = 600.0, 20.0
-"""Seconds without any progress, and so many times the longest that progress ever took, after which those that
-everybody waits for count as lost: a GPU can hang without its process dying."""
+"""Seconds without any progress, and so many times what the measured pace lets expect, after which those that everybody
+waits for count as lost: a GPU can hang without its process dying."""
 
 
 class Watch(NamedTuple):
@@ -110,7 +109,8 @@ class Driver:
         self._leaving: set[int] = set()
         self._restored = 0  # members may still be reading the snapshot that they were last sent back to
         self._troubled = False
-        self._moved, self._longest = clock(), 0.0  # when anything was last finished; the longest that took
+        self._moved = clock()  # when anything was last finished
+        self._patience = max(STUCK, 2 * store_deadline())  # a call may wait for the store first, and twice
 
     def run(self) -> Canvas:
         """Render; returns the finished canvas.
@@ -209,7 +209,7 @@ class Driver:
         for worker in [worker for worker, since in self._doubts.items() if now - since > DOUBT]:
             self._pool.release(worker)
             self._take(WorkerLost(worker, "gave up a call that was wanted"))
-        if now - self._moved > max(STUCK, STUCK_TIMES * self._longest):
+        if now - self._moved > self._patience and self._hangs(now - self._moved):
             self._moved = now
             for worker in self._state.waited_for():
                 self._pool.release(worker)
@@ -217,6 +217,11 @@ class Driver:
         if self._book is not None and self._state.status == "running":
             at = self._at()
             self._book.progress(at.level, at.step, self._state.probe, len(self._state.ready))
+
+    def _hangs(self, seconds: float) -> bool:
+        """Whether so long without progress cannot be slowness; nobody knows before the slow have been measured."""
+        expected = self._state.expected()
+        return expected is not None and seconds > STUCK_TIMES * expected
 
     def _load(self, worker: int) -> None:
         self._watched[self._pool.load(worker, self._setup)] = Watch(worker, epoch=False)
@@ -236,7 +241,6 @@ class Driver:
             case PhaseDone():
                 self._note_trouble(event)
         if isinstance(event, PhaseDone | TileDone | WorkerLost):
-            self._longest = max(self._longest, self._clock() - self._moved)
             self._moved = self._clock()
         self._tell(event)
         instructions = self._state.handle(event)

@@ -1,4 +1,4 @@
-"""How fast each worker is, and what saving costs, as far as their reports tell. Pure."""
+"""How fast each worker is, as far as their reports tell. Pure."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from raytile.events import Counts
 
 
 class Pace:
-    """Takes in the counts of finished steps; forgets nobody, since worker numbers are never used twice."""
+    """Takes in the counts of finished steps and tiles; forgets nobody, since worker numbers are never used twice."""
 
     def __init__(self) -> None:
-        self.snapshot_cost: float | None = None
-        """Seconds of storing that the last snapshot cost the slowest worker; None before the first."""
+        self.tile_seconds: float | None = None
+        """The most that a worker took over decoding a tile; None before the first."""
         self._last: dict[int, Counts] = {}
         self._samples: dict[int, deque[float]] = {}
         self._in_epoch: dict[int, int] = {}
@@ -28,6 +28,12 @@ class Pace:
         if rows > 0 and seconds > 0:
             self._samples.setdefault(worker, deque(maxlen=MEASURED)).append(seconds / rows)
             self._in_epoch[worker] = self._in_epoch.get(worker, 0) + 1
+
+    def take_tile(self, worker: int, counts: Counts) -> None:
+        """A tile is decoded; what `worker` did since its last report counts as that, at most too much."""
+        seconds = counts.busy_seconds - self._last.get(worker, Counts()).busy_seconds
+        self._last[worker] = counts
+        self.tile_seconds = max(self.tile_seconds or 0.0, seconds)
 
     def known(self) -> dict[int, float]:
         """Seconds per network row of each worker that was measured: of its last steps the fastest."""

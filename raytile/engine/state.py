@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from itertools import islice
 from typing import Literal
 
@@ -27,6 +26,7 @@ from raytile.engine.instructions import (
 )
 from raytile.engine.pace import Pace
 from raytile.engine.roster import Roster
+from raytile.engine.saving import Saving
 from raytile.engine.terms import FRESH, Bounds, Start
 from raytile.engine.tile_queue import TileQueue
 from raytile.events import (
@@ -34,7 +34,6 @@ from raytile.events import (
     CanvasTaken,
     Event,
     PhaseDone,
-    SnapshotStored,
     SnapshotWhole,
     TileDone,
     WorkerFailed,
@@ -49,16 +48,6 @@ from raytile.plan.route import Partition
 
 Status = Literal["starting", "running", "finished", "failed", "cancelled"]
 GOING, IDLE = "its place is taken away", "no tile is left for it"
-
-
-@dataclass
-class Storing:
-    """A snapshot on its way: of which phase and epoch, and which members have still to store their part."""
-
-    phase: int
-    epoch: int
-    missing: set[int]
-    cost: float = 0.0
 
 
 class RenderState:
@@ -86,7 +75,7 @@ class RenderState:
         self.valid_from = 0
         """The first epoch whose calls count: those from before a roll-back do not."""
         self.partition = Partition((0,))
-        self.snapshot = start.snapshot
+        self._saving = Saving(start.snapshot, bounds.snapshot_every)
         self.submitted = len(self.course) if start.denoised else start.snapshot
         self.tiles = TileQueue(plan, start.denoised, start.tiles_done)
         self._roster = Roster(version, start.probe, loading, expected)
@@ -95,14 +84,17 @@ class RenderState:
         self._departed: dict[int, tuple[int, int]] = {}
         # Members of the epoch, with how many phases each has finished; none while all are lost.
         self._done: dict[int, int] = {}
-        self._storing: Storing | None = None
-        self._tried = start.snapshot
         self._pace = Pace()
 
     @property
     def members(self) -> tuple[int, ...]:
         """Who has tiles in the epoch that was begun last, as far as they live."""
         return tuple(self._done)
+
+    @property
+    def snapshot(self) -> int:
+        """The phase that the render goes back to when a member is lost."""
+        return self._saving.whole
 
     @property
     def whole(self) -> int:
@@ -123,6 +115,19 @@ class RenderState:
         """Those that everybody else waits for, or that have tiles to decode."""
         slowest = [worker for worker, done in self._done.items() if done == self.whole < self.submitted]
         return tuple(slowest or sorted(self.tiles.busy()))
+
+    def expected(self) -> float | None:
+        """Seconds that what everybody waits for should take by the measured pace of those who do it; None if one of
+        them was not measured yet."""
+        known, tile = self._pace.known(), self._pace.tile_seconds
+        if not self._done or self.whole == self.submitted:
+            return tile
+        if not all(worker in known for worker in self._done):
+            return None
+        _, level, step = self.course[min(self.whole, len(self.course) - 1)]
+        step = min(step, self._plan.steps - 1)  # `end` and `keep` take less than the step before them
+        windows, rows = len(self._plan.windows(level, step)), self._plan.rows(step)
+        return policy.step_seconds(self.partition, known, windows, rows, self._plan.micro_batch)
 
     @property
     def over(self) -> bool:
@@ -156,11 +161,10 @@ class RenderState:
             case PhaseDone():
                 return self._phase_done(event)
             case SnapshotWhole(phase):
-                self.snapshot = max(self.snapshot, phase)
+                self._saving.committed(phase)
                 self._roster.safe()
-                if self._storing and self._storing.phase <= phase:
-                    self._storing = None
             case TileDone(worker, tile) if self.tiles.take(worker, tile):
+                self._pace.take_tile(worker, event.counts)
                 self._roster.safe()
                 return self._go_on()
         return []
@@ -181,8 +185,7 @@ class RenderState:
         assert set(self._done) <= set(self.ready), "a member is not there"
         assert not set(self.ready) & self._roster.loading
         assert self._roster.asked >= 0
-        if self._storing:
-            assert self._storing.missing <= set(self._done) | set(self._departed), "waits for who is not there"
+        assert self._saving.missing <= set(self._done) | set(self._departed), "waits for who is not there"
 
     # -- workers come and go -------------------------------------------------------------------------------------
 
@@ -230,8 +233,8 @@ class RenderState:
         """Nobody owns anything until the next `Restore`."""
         self._done.clear()
         self._departed.clear()
-        self._storing = None
-        self.submitted = self._tried = self.snapshot
+        self._saving.go_back()
+        self.submitted = self.snapshot
         self.valid_from = self.epoch + 1
 
     def _leaves(self, worker: int) -> list[Instruction]:
@@ -244,8 +247,7 @@ class RenderState:
         self._roster.forget(worker)
         self._done.pop(worker, None)
         self._departed.pop(worker, None)
-        if self._storing and worker in self._storing.missing:
-            self._storing = None  # it will never be whole
+        self._saving.lose(worker)
 
     def _release(self, worker: int, why: str) -> Release:
         self._forget(worker)
@@ -265,7 +267,8 @@ class RenderState:
     def _phase_done(self, event: PhaseDone) -> list[Instruction]:
         todo: list[Instruction] = []
         for stored in event.stored:
-            todo += self._stored(stored)
+            if self._saving.stored(stored):
+                todo.append(CommitSnapshot(stored.phase))
         if event.epoch < self.valid_from:
             return todo
         self._roster.begun()
@@ -285,20 +288,6 @@ class RenderState:
                 if self.tiles.denoised and not before:
                     todo.append(CommitDenoised())
         return [*todo, *self._go_on()]
-
-    def _stored(self, event: SnapshotStored) -> list[Instruction]:
-        storing = self._storing
-        if storing is None or (storing.phase, storing.epoch) != (event.phase, event.epoch):
-            return []
-        if event.error is not None:
-            self._storing = None
-            return []
-        storing.missing.discard(event.worker)
-        storing.cost = max(storing.cost, event.seconds)
-        if storing.missing:
-            return []
-        self._pace.snapshot_cost = storing.cost
-        return [CommitSnapshot(event.phase)]
 
     def _go_on(self) -> list[Instruction]:
         """Whatever can be done now."""
@@ -364,12 +353,11 @@ class RenderState:
     def _save(self) -> bool:
         """Whether the members shall save what they have at the start of the phase to be submitted."""
         phase = self.submitted
-        if self.course[phase].kind != "step" or self._storing or phase <= self.snapshot:
+        if self.course[phase].kind != "step":
             return False
-        since, busy, cost = self.steps(self._tried, phase), self._pace.busy_since_snapshot(), self._pace.snapshot_cost
-        if not policy.snapshot_due(self._bounds.snapshot_every, since, busy, cost):
+        since = self.steps(self._saving.tried, phase), self._pace.busy_since_snapshot()
+        if not self._saving.begin(phase, self.epoch, self._done, *since):
             return False
-        self._storing, self._tried = Storing(phase, self.epoch, set(self._done)), phase
         self._pace.snapshot_begins()
         return True
 

@@ -20,7 +20,7 @@ from raytile.engine.local import LocalPool
 from raytile.engine.pool import Outcome, Ref
 from raytile.engine.worker import Worker
 from raytile.errors import CanvasError, InvalidRequest, RenderCancelled, RenderFailed
-from raytile.events import Event, PhaseDone, RenderFinished, RenderStopped, StepDone, TileDone, WorkerLost
+from raytile.events import Event, PhaseDone, RenderFinished, RenderStopped, StepDone, TileDone, WorkerLost, WorkerReady
 from tests.engine.renders import digests, paint, toy_request
 
 
@@ -169,6 +169,25 @@ def test_what_is_finished_stays_finished_whatever_a_listener_does(tmp_path: Path
     with pytest.raises(BrokenPipeError):
         start(tmp_path / "a.zarr", listener)
     assert store.open(tmp_path / "a.zarr").head().state == "finished"
+
+
+def test_slowness_that_nobody_has_measured_yet_is_no_hanging(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first step takes hours, as on a laptop with a large model: its worker is left alone."""
+    moments, wait = [0.0], LocalPool.wait
+
+    def slow(self: LocalPool, refs: Sequence[Ref], timeout: float) -> list[Outcome]:
+        moments[0] += 100.0
+        found = wait(self, refs, timeout)
+        return found if moments[0] > 20_000 else [outcome for outcome in found if is_ready(outcome.value)]
+
+    def is_ready(value: Any) -> bool:
+        return isinstance(value, WorkerReady)
+
+    monkeypatch.setattr(LocalPool, "wait", slow)
+    monkeypatch.setattr(time, "monotonic", lambda: moments[0])
+    heard: list[Event] = []
+    assert start(tmp_path / "a.zarr", heard.append).head().state == "finished"
+    assert not any(isinstance(event, WorkerLost) for event in heard)
 
 
 def test_a_worker_that_hangs_is_given_up_and_the_render_goes_on(

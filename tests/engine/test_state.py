@@ -120,7 +120,7 @@ def run_one(world: World) -> None:
 
 def test_a_member_that_leaves_before_its_part_is_stored_does_not_end_all_snapshots() -> None:
     world = World(plan(toy_request(steps=40)), Bounds(1, 2, 2, 2), 2)
-    while not world.state._storing:
+    while not world.state._saving.missing:
         run_one(world)
     world.happen(WorkerLeaving(1, 30.0))
     while world.end is None:

@@ -50,12 +50,10 @@ class WorkerActor:
         """Become worker `number` of a render. A module that is the same as in the render before stays loaded."""
         import torch
 
-        from raytile.canvas.shared import check_proof
         from raytile.engine.worker import Worker, pick_device
 
         self._number = number
         host = socket.gethostname()
-        check_proof(setup.canvas, setup.token, host)
         device = pick_device(setup.device)
         if device == "cpu":
             # One thread a worker: two collapse when both cores are busy.
