@@ -261,7 +261,7 @@ def spread(run: Callable[..., None]) -> Callable[..., None]:
 
     command.__name__, command.__doc__ = run.__name__, run.__doc__
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in taken}
-    command.__signature__ = inspect.Signature(taken)  # type: ignore[attr-defined]
+    command.__signature__ = inspect.Signature(taken)  # type: ignore[attr-defined]  # Typer reads it
     return command
 
 

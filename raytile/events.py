@@ -233,7 +233,6 @@ Event = (
     | WorkerLeft
     | Regrouped
     | RolledBack
-    | SnapshotStored
     | SnapshotWhole
     | ClaimWaiting
     | StoreTrouble

@@ -228,7 +228,7 @@ class MemoryBytes:
     def arrays(self) -> StoreLike:
         raise CanvasError("memory holds no arrays")
 
-    def run(self, doing: str, act: Callable[[], T]) -> T:  # noqa: ARG002
+    def run(self, doing: str, act: Callable[[], T]) -> T:  # noqa: ARG002 (memory never has trouble to tell)
         return act()
 
     def settle(self, key: str) -> None:

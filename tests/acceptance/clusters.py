@@ -325,5 +325,5 @@ def _title(process: psutil.Process) -> str:
 def _quietly(ask: Callable[[], dict[str, int]]) -> dict[str, int]:
     try:
         return ask()
-    except Exception:
+    except Exception:  # a Ray that comes up or goes down answers in many ways; it is asked again
         return {}

@@ -13,6 +13,7 @@ from typing import Any
 
 from raytile.canvas import store
 from raytile.canvas.head import Head
+from raytile.errors import CanvasError
 from tests.acceptance import clusters
 from tests.acceptance.common import report, say
 from tests.acceptance.watch import picture, words
@@ -25,7 +26,7 @@ STEPS, LEASE = 120, "3"
 def head(out: str) -> Head | None:
     try:
         return store.open(out).head()
-    except Exception:
+    except CanvasError:  # not there yet, or the server is away
         return None
 
 

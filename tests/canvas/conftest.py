@@ -22,6 +22,6 @@ def objects(request: pytest.FixtureRequest, tmp_path: Path) -> Bytes:
 
 
 @pytest.fixture
-def bucket(s3: object) -> str:  # noqa: ARG001
+def bucket(s3: object) -> str:  # noqa: ARG001 (the server that has to run)
     """The URL of a canvas that is not there yet, in the bucket of a running server."""
     return f"s3://pictures/{secrets.token_hex(4)}/a.zarr"

@@ -58,7 +58,7 @@ def _ready(address: str, head: subprocess.Popen[bytes], log: Path) -> str:
         try:
             JobSubmissionClient(address).list_jobs()
             return address
-        except Exception:
+        except Exception:  # of many kinds, until the agent is up
             if head.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"Ray takes no jobs: {log.read_text()[-2000:]}") from None
             time.sleep(0.5)
