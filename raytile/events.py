@@ -101,12 +101,14 @@ class Regrouped:
 class RolledBack:
     """Workers were lost: the others go on from phase `phase`, which was stored (or is the beginning).
 
-    `steps_redone`: steps that somebody had begun since; `members`: who goes on, nobody yet where all were lost."""
+    `steps_redone`: steps that somebody had begun since; `lag`: of these, those since a later snapshot that was still
+    under way to the store; `members`: who goes on, nobody yet where all were lost."""
 
     epoch: int
     phase: int
     members: tuple[int, ...]
     steps_redone: int
+    lag: int
     why: str
 
 

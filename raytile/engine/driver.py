@@ -278,13 +278,13 @@ class Driver:
                     self._tell(self._tally.rolled_back_to(epoch, phase, partition.members))
             case Regroup():
                 self._regroup(instruction)
-            case Abandon(phase, redone, why):
+            case Abandon(phase, redone, lag, why):
                 void = [ref for ref, watch in self._watched.items() if watch.epoch]
                 self._pool.cancel([*void, *self._flow.in_flight()])
                 for ref in void:
                     del self._watched[ref]
                 self._doubts.clear()
-                self._tally.rolled_back(redone, why)
+                self._tally.rolled_back(redone, lag, why)
                 if not self._state.members:
                     self._tell(self._tally.rolled_back_to(self._state.epoch, phase, ()))
             case CommitSnapshot(phase):

@@ -39,10 +39,12 @@ class RunPhase:
 
 @dataclass(frozen=True)
 class Abandon:
-    """No call of the epochs so far is wanted any more: a member was lost. The render will go on from `phase`."""
+    """No call of the epochs so far is wanted any more: a member was lost. The render will go on from `phase`; `lag` are
+    the steps begun since a later snapshot that was still under way."""
 
     phase: int
     steps_redone: int
+    lag: int
     why: str
 
 

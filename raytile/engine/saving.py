@@ -29,6 +29,11 @@ class Saving:
         self._cost: float | None = None
 
     @property
+    def under_way(self) -> int | None:
+        """The phase of the snapshot that the head does not speak of yet."""
+        return self._storing.phase if self._storing else None
+
+    @property
     def missing(self) -> frozenset[int]:
         """Who has still to store a part of the snapshot on its way."""
         return frozenset(self._storing.missing) if self._storing else frozenset()

@@ -221,11 +221,13 @@ class RenderState:
             )
         needed = worker in self._departed or self._done.get(worker, len(self.course)) < len(self.course)
         furthest = min(self.submitted, max(self._done.values(), default=0) + 1)
+        since = self._saving.under_way
+        lag = 0 if since is None else self.steps(since, furthest)
         self._forget(worker)
         self.tiles.lose(worker)
         todo: list[Instruction] = []
         if needed and not self.tiles.denoised:
-            todo.append(Abandon(self.snapshot, self.steps(self.snapshot, furthest), why))
+            todo.append(Abandon(self.snapshot, self.steps(self.snapshot, furthest), lag, why))
             self._abandon()
         return [*todo, *self._hire(), *self._go_on()]
 

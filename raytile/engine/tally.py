@@ -36,7 +36,7 @@ class Tally:
         self._here: dict[int, tuple[float, float | None]] = {}  # since when, and until when
         self._tiles: dict[int, TileDone] = {}
         self._restarts = self._rollbacks = self._joins = self._leaves = self._moves = self._steps_redone = 0
-        self._last_redone, self._why = 0, ""
+        self._last = 0, 0, ""
         self._snapshots, self._snapshot_seconds, self._snapshot_bytes = 0, 0.0, 0
 
     def take(self, event: Event) -> None:
@@ -70,15 +70,15 @@ class Tally:
         """This moment has a name; only the last of a name counts."""
         self._marks[name] = self._clock()
 
-    def rolled_back(self, steps_redone: int, why: str) -> None:
+    def rolled_back(self, steps_redone: int, lag: int, why: str) -> None:
         """A member was lost, and so many steps will be done again."""
         self._rollbacks += 1
         self._steps_redone += steps_redone
-        self._last_redone, self._why = steps_redone, why
+        self._last = steps_redone, lag, why
 
     def rolled_back_to(self, epoch: int, phase: int, members: tuple[int, ...]) -> RolledBack:
         """The event of the last roll-back, and who goes on."""
-        return RolledBack(epoch, phase, members, self._last_redone, self._why)
+        return RolledBack(epoch, phase, members, *self._last)
 
     def began(self) -> bool:
         """Whether the first workers have loaded."""

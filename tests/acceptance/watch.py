@@ -48,7 +48,8 @@ class Watch:
         """Workers that have loaded and are not known to be gone, by number."""
         self.rollbacks: list[RolledBack] = []
         self.lags: list[int] = []
-        """At each snapshot that became whole: phases that somebody had finished since the one it holds."""
+        """At each snapshot that became whole: phases that somebody had finished since the one it holds. At each loss:
+        steps begun since the snapshot that was under way then."""
         self.left: list[float] = []
         """Of each worker that left, the share of all steps that was done then."""
         self.struck: float | None = None
@@ -78,6 +79,7 @@ class Watch:
             self.lags.append(self.furthest - event.phase)
         elif isinstance(event, RolledBack):
             self.rollbacks.append(event)
+            self.lags.append(event.lag)
             self.furthest = event.phase
         elif isinstance(event, StepDone):
             self.denoised, self.share = time.monotonic(), event.done / event.total

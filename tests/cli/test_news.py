@@ -45,7 +45,7 @@ def step(number: int) -> StepDone:
 
 
 def back(members: tuple[int, ...] = (0, 1), redone: int = 3) -> RolledBack:
-    return RolledBack(epoch=1, phase=12, members=members, steps_redone=redone, why="worker 3 was lost")
+    return RolledBack(epoch=1, phase=12, members=members, steps_redone=redone, lag=0, why="worker 3 was lost")
 
 
 @pytest.mark.parametrize(

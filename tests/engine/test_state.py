@@ -113,6 +113,19 @@ def test_a_kill_redoes_what_came_since_the_last_snapshot_and_no_more() -> None:
     assert isinstance(world.end, Finish)
 
 
+def test_a_kill_while_a_snapshot_is_under_way_says_how_far_that_lagged() -> None:
+    every, ahead = 2, 2
+    world = World(plan(toy_request(steps=40)), Bounds(3, 3, ahead, every), 3)
+    while world.state.whole < 12:
+        event = world.possible()[0]
+        world.happen(world.report(event.worker, stored=0) if isinstance(event, PhaseDone) else event)
+    assert not world.whole
+    world.kill(1)
+    (abandon,) = [i for i in world.state.handle(WorkerLost(1, "was lost")) if isinstance(i, Abandon)]
+    assert abandon.lag >= 12 - 1 - every - ahead
+    assert every + abandon.lag <= abandon.steps_redone <= every + ahead + abandon.lag
+
+
 def run_one(world: World) -> None:
     event = world.possible()[0]
     world.happen(world.report(event.worker) if isinstance(event, PhaseDone) else event)
