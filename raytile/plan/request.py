@@ -7,12 +7,16 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from raytile.errors import InvalidRequest
+from raytile.plan.scene import Picture, Region, Shape, Tileset
 
 MAX_SIDE = 2**20
 Sync = Literal["shift", "overlap"]
 Weights = Literal["uniform", "gaussian", "linear"]
 Wrap = Literal["none", "x", "y", "xy"]
 Dtype = Literal["float32", "float16", "bfloat16"]
+Form = Literal["flat", "equirectangular", "cube"]
+Enlarge = Literal["latents", "pixels"]
+Share = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 LEVELS = "'auto' or a whole number from 1 to 16"
 SHOWN = 60  # characters of a wrong value that a message repeats
 
@@ -24,7 +28,16 @@ class RenderRequest(BaseModel):
     levels: how many times coarser pictures are painted first ("auto": from two windows up).
     guidance_interval: share [a, b) of the step index in which guidance applies.
     micro_batch: rows that go through the network at once, the last batch padded; part of the request because it
-    decides the last bits of the pixels."""
+    decides the last bits of the pixels.
+
+    How sides meet: `wrap`, or `topology` (a whole sphere as equirectangular map, or as cube of 3 x 2 faces: right,
+    left, top / bottom, front, back), or a `tileset`.
+    `regions`: where other words hold. `control`: a picture that steers the model (see `ModelSpec.control`).
+    Finer levels: `renoise`, the share of the steps they are painted anew for; `skip_residual`: kept close to the level
+    before, less and less; `dilated`: with a lane of windows that see the whole canvas thinned out; `enlarge`: how.
+    `source`: a picture to start from, noised to `strength` (a share of the steps); smaller than the canvas it is
+    enlarged, with `match_colour` keeping its colours. `repaint`: only there is a finished canvas painted anew;
+    `place`: where its (x, y) lies on a larger canvas, whose new parts are painted."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -46,6 +59,19 @@ class RenderRequest(BaseModel):
     wrap: Wrap = "none"
     dtype: Dtype = "float32"
     micro_batch: int | None = Field(default=None, ge=1, le=256)
+    topology: Form = "flat"
+    tileset: Tileset | None = None
+    regions: tuple[Region, ...] = Field(default=(), max_length=1024)
+    control: Picture | None = None
+    renoise: Share | None = None
+    skip_residual: bool = False
+    dilated: bool = False
+    enlarge: Enlarge = "latents"
+    source: Picture | None = None
+    strength: Share | None = None
+    match_colour: bool = False
+    repaint: tuple[Shape, ...] = Field(default=(), max_length=1024)
+    place: tuple[int, int] | None = None
 
     @classmethod
     def parse(cls, **values: object) -> RenderRequest:
