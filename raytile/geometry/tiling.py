@@ -12,12 +12,14 @@ from raytile.geometry.box import Box
 
 
 class Piece(NamedTuple):
-    """The part of a patch that lies in one tile: `box` in canvas cells, found at (`y`, `x`) inside the patch."""
+    """The part of a patch that lies in one tile: `box` in canvas cells, found at (`y`, `x`) inside the patch, turned by
+    `turn` (see `raytile.geometry.turn`)."""
 
     tile: int
     box: Box
     y: int
     x: int
+    turn: int = 0
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,14 @@ from raytile.geometry.tiling import Patch, Tiling
 
 @dataclass(frozen=True)
 class Pieces:
-    """Many pieces of windows: `box` [n, (y0, y1, x0, x1)] of `tile`, found `at` [n, (y, x)] in `window`."""
+    """Many pieces of windows: `box` [n, (y0, y1, x0, x1)] of `tile`, turned by `turn`, found `at` [n, (y, x)] in
+    `window`."""
 
     window: NDArray[np.int64]
     tile: NDArray[np.int64]
     box: NDArray[np.int64]
     at: NDArray[np.int64]
+    turn: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,7 @@ class Windows:
             tile=row[:, 0] * self.tiling.x.tiles + column[:, 0],
             box=np.stack((row[:, 1], row[:, 2], column[:, 1], column[:, 2]), axis=1),
             at=np.stack((row[:, 3], column[:, 3]), axis=1),
+            turn=np.zeros(len(window), dtype=np.int64),
         )
 
     @cached_property
