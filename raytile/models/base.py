@@ -33,8 +33,18 @@ class Module(Protocol):
         """One conditioning a prompt: named tensors without a batch axis (host, float32)."""
         ...
 
-    def predict(self, x: Tensor, timestep: float, conditioning: Sequence[Conditioning]) -> Tensor:
-        """The network's output for `x` [rows, channels, window, window], one conditioning a row."""
+    def predict(
+        self, x: Tensor, timestep: float, conditioning: Sequence[Conditioning], control: Tensor | None = None
+    ) -> Tensor:
+        """The network's output for `x` [rows, channels, window, window], one conditioning a row.
+
+        `control` [rows, 1, window * factor, window * factor] in [0, 1] steers a model whose spec names a control; other
+        models are never given one."""
+        ...
+
+    def encode(self, pixels: Tensor) -> Tensor:
+        """Pixels [3, h, w] in [-1, 1], h and w multiples of factor, to latents [channels, h / factor, w / factor]: what
+        `decode` takes to nearly these pixels. Nothing is drawn: of a distribution, the mode."""
         ...
 
     def decode(self, latents: Tensor) -> Tensor:

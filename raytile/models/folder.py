@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from raytile.errors import InvalidModel
+from raytile.models.control import CONTROLS, SUB_CELLS
 from raytile.models.parts import Folder, Json, read_folder, whole
 from raytile.plan.spec import ModelSpec, Prediction, Zoom, samplers_for
 
@@ -31,11 +32,12 @@ def read_spec(path: Path, name: str | None = None) -> ModelSpec:
         kind="folder",
         path="" if name else str(path.resolve()),
         digest=digest(folder),
-        channels=unet["in_channels"],
+        channels=vae["latent_channels"],
         factor=LINEAR_START_FACTOR if linear else 2 ** (len(vae["block_out_channels"]) - 1),
         window=_square(unet["sample_size"], path) if "window" not in folder.extra else 0,
         network_stride=2 ** (len(unet["down_block_types"]) - 1),
         decode_halo=vae["decode_halo"] if linear else 16,
+        encode_halo=encode_halo(vae["encoder_blocks"]) if linear else 16,
         prediction=prediction,
         default_sampler="euler" if prediction == "flow" else "ddim",
         default_steps=30,
@@ -43,9 +45,16 @@ def read_spec(path: Path, name: str | None = None) -> ModelSpec:
         weights_bytes=sum(file.stat().st_size for file in folder.weights.values()),
     )
     spec = _override(spec, folder.extra, path)
+    if spec.control and spec.factor % SUB_CELLS:
+        raise InvalidModel(f"{path}: {spec.factor} pixels a cell are not divided by a control's {SUB_CELLS} sub-cells")
     if spec.window % spec.network_stride:
         raise InvalidModel(f"{path}: window {spec.window} is no multiple of the UNet's stride {spec.network_stride}")
     return spec
+
+
+def encode_halo(encoder_blocks: int) -> int:
+    """Cells to each side that a cell of `LinearStartAutoencoder.encode` depends on: two 3 x 3 convolutions a block."""
+    return 2 * encoder_blocks
 
 
 def digest(folder: Folder) -> str:
@@ -81,6 +90,7 @@ OVERRIDES = frozenset(field.name for field in fields(ModelSpec)) - {
 
 
 WHOLE: dict[str, tuple[int, int | None]] = {"window": (1, None), "network_stride": (1, None), "decode_halo": (0, None)}
+WHOLE |= {"encode_halo": (0, None)}
 WHOLE |= {"default_steps": (1, 500), "micro_batch": (1, 256)}
 """Whole numbers of a raytile.json and their ranges: where a request may say the same, its own."""
 
@@ -105,6 +115,8 @@ def _override(spec: ModelSpec, extra: Json, path: Path) -> ModelSpec:
             values[name] = float(values[name])
     if "guidance_interval" in values:
         values["guidance_interval"] = _interval(values["guidance_interval"], where)
+    if values.get("control", "") not in CONTROLS:
+        raise InvalidModel(f'{where}: control must be "land" or left away, not {json.dumps(values["control"])}')
     if "zooms" in values:
         values["zooms"] = _zooms(values["zooms"], where)
     spec = replace(spec, **values)

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 from raytile.errors import InvalidModel
+from raytile.models.control import CHANNELS as CONTROL_CHANNELS
+from raytile.models.control import control_channels
 from raytile.models.numerics import RowCounter, pin_numerics
 from raytile.models.parts import Folder
 from raytile.models.schedules import build_schedule
@@ -66,7 +68,12 @@ class LatentDiffusion:
         return hidden[0].float().cpu()
 
     @torch.no_grad()
-    def predict(self, x: Tensor, timestep: float, conditioning: Sequence[Conditioning]) -> Tensor:
+    def predict(
+        self, x: Tensor, timestep: float, conditioning: Sequence[Conditioning], control: Tensor | None = None
+    ) -> Tensor:
+        if self.spec.control:
+            none = x.new_zeros(len(x), CONTROL_CHANNELS, *x.shape[2:])
+            x = torch.cat([x, none if control is None else control_channels(control, self.spec.factor)], dim=1)
         text = torch.stack([row["text"] for row in conditioning])
         time = torch.tensor([timestep], dtype=torch.float32, device=self._device)
         predicted: Tensor = self._unet(self._send(x), time, encoder_hidden_states=self._send(text)).sample
@@ -74,11 +81,22 @@ class LatentDiffusion:
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
-        config = self._vae.config
-        shift = getattr(config, "shift_factor", None) or 0.0
-        decoded = self._vae.decode(self._send(latents[None]) / config.scaling_factor + shift)
+        scale, shift = self._scaling()
+        decoded = self._vae.decode(self._send(latents[None]) / scale + shift)
         pixels: Tensor = decoded if isinstance(decoded, Tensor) else decoded.sample
         return pixels[0].float().cpu()
+
+    @torch.no_grad()
+    def encode(self, pixels: Tensor) -> Tensor:
+        scale, shift = self._scaling()
+        encoded = self._vae.encode(self._send(pixels[None]))
+        mode: Tensor = encoded if isinstance(encoded, Tensor) else encoded.latent_dist.mode()
+        return ((mode - shift) * scale)[0].float().cpu()
+
+    def _scaling(self) -> tuple[float, float]:
+        """A diffusion model's latents are (the autoencoder's - shift) * scale."""
+        config = self._vae.config
+        return config.scaling_factor, getattr(config, "shift_factor", None) or 0.0
 
     def doubling(self) -> Doubling | None:
         return self._doubling

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from raytile.errors import InvalidModel
+from raytile.models.control import CHANNELS as CONTROL_CHANNELS
 
 Json = dict[str, Any]
 
@@ -32,10 +33,11 @@ UNET_KEYS = ("in_channels", "out_channels", "cross_attention_dim", "down_block_t
 LIBRARIES = ("diffusers", "transformers", "raytile", "raytile.models.autoencoder")
 NEEDED = {
     "AutoencoderKL": {"unet": UNET_KEYS, "vae": ("latent_channels", "block_out_channels")},
-    "LinearStartAutoencoder": {"unet": UNET_KEYS, "vae": ("latent_channels", "decode_halo")},
+    "LinearStartAutoencoder": {"unet": UNET_KEYS, "vae": ("latent_channels", "decode_halo", "encoder_blocks")},
 }
 LISTS = ("down_block_types", "block_out_channels")
 NUMBERS = {"in_channels": 1, "out_channels": 1, "cross_attention_dim": 1, "latent_channels": 1, "decode_halo": 0}
+NUMBERS |= {"encoder_blocks": 0}
 """The least that each may be. `sample_size` is looked at when it is used."""
 
 
@@ -89,8 +91,8 @@ def read_folder(path: Path) -> Folder:
         check_safetensors(path / DOUBLING)
     weights = {part: _weights(path / part, stem) for part, stem in STEMS.items()}
     _check_tokenizer(path / "tokenizer")
-    _check_shapes(path, configs)
     extra = read_json(path / "raytile.json", "") if (path / "raytile.json").exists() else {}
+    _check_shapes(path, configs, CONTROL_CHANNELS if extra.get("control") else 0)
     return Folder(path, index, configs, weights, extra)
 
 
@@ -175,7 +177,7 @@ def _check_type(config: Json, key: str, where: str) -> None:
         whole(config, key, where, least=NUMBERS[key])
 
 
-def _check_shapes(path: Path, configs: dict[str, Json]) -> None:
+def _check_shapes(path: Path, configs: dict[str, Json], control: int) -> None:
     unet, vae, text = configs["unet"], configs["vae"], configs["text_encoder"]
     for part, keys in NEEDED[vae["_class_name"]].items():
         for key in keys:
@@ -188,9 +190,10 @@ def _check_shapes(path: Path, configs: dict[str, Json]) -> None:
         if unet.get(name) is not None:
             raise InvalidModel(f"{path}: UNets with {name} are not supported yet; use a plain SD 1.x or 2.x folder")
     channels = vae["latent_channels"]
-    if unet["in_channels"] != channels or unet["out_channels"] != channels:
+    if unet["in_channels"] != channels + control or unet["out_channels"] != channels:
+        steered = f", a control has {control}" if control else ""
         raise InvalidModel(
-            f"{path}: the UNet takes {unet['in_channels']} channels, the VAE has {channels}; "
+            f"{path}: the UNet takes {unet['in_channels']} channels, the VAE has {channels}{steered}; "
             "inpainting and other conditioned UNets are not supported yet"
         )
     width = unet["cross_attention_dim"]

@@ -66,6 +66,29 @@ def _weights() -> dict[str, NDArray[np.float32]]:
     return kernels
 
 
+def _colours() -> NDArray[np.float64]:
+    """The colour [3, channels] of a wide even patch of each latent channel, decoded."""
+    kernel = _weights()["decode"].reshape(3, FACTOR * FACTOR, CHANNELS, 9)
+    colours: NDArray[np.float64] = kernel.astype(np.float64).mean(axis=1).sum(axis=2)
+    return colours
+
+
+def _exact(numbers: NDArray[Any]) -> NDArray[np.float32]:
+    """Rounded to multiples of 2**-12: what machines compute differently in the last bits becomes the same."""
+    return (np.round(numbers * 4096) / 4096).astype(np.float32)
+
+
+def _encoder() -> NDArray[np.float32]:
+    """From a cell's mean colour the least latents [channels, 3, 1, 1] that, all around, decode to that colour."""
+    return _exact(np.linalg.pinv(_colours()))[:, :, None, None]
+
+
+def _shore() -> NDArray[np.float32]:
+    """What a mask adds to the network's last layer, [1, channels, 1, 1]: towards bright on land, dark on water."""
+    towards = np.linalg.pinv(_colours()).sum(axis=1)
+    return _exact(2.0 * towards / np.abs(towards).max())[None, :, None, None]
+
+
 def _digest() -> str:
     total = hashlib.sha256()
     for name, kernel in _weights().items():
@@ -89,12 +112,13 @@ def toy_spec() -> ModelSpec:
         default_steps=8,
         default_guidance=2.0,
         micro_batch=4,
+        control="land",
         weights_bytes=sum(kernel.nbytes for kernel in _weights().values()),
     )
 
 
 class Toy:
-    """See the file's head. Receptive field: 3 cells to each side to predict, 1 to decode."""
+    """See the file's head. Receptive field: 3 cells to each side to predict, 1 to decode, 0 to encode."""
 
     def __init__(self, spec: ModelSpec, device: str, dtype: str) -> None:
         import torch
@@ -106,6 +130,8 @@ class Toy:
         self._device, self._dtype = torch.device(device), getattr(torch, dtype)
         kernels = {name: torch.from_numpy(kernel).to(self._device, self._dtype) for name, kernel in _weights().items()}
         self._decoder = kernels.pop("decode")
+        self._encoder = torch.from_numpy(_encoder()).to(self._device, self._dtype)
+        self._shore = torch.from_numpy(_shore()).to(self._device, self._dtype)
         self._network = _network(kernels)
         self._counter = RowCounter(self._network)
         betas = np.linspace(SCHEDULER["beta_start"] ** 0.5, SCHEDULER["beta_end"] ** 0.5, 1000) ** 2  # type: ignore[operator]
@@ -122,13 +148,19 @@ class Toy:
         keys = (int.from_bytes(hashlib.sha256(prompt.encode()).digest()[:16], "little") for prompt in prompts)
         return [{"text": torch.from_numpy(_uniform(key, (WIDTH,)))} for key in keys]
 
-    def predict(self, x: Tensor, timestep: float, conditioning: Sequence[Conditioning]) -> Tensor:
+    def predict(
+        self, x: Tensor, timestep: float, conditioning: Sequence[Conditioning], control: Tensor | None = None
+    ) -> Tensor:
         import torch
+        from torch.nn import functional as F
 
         kept = float(np.interp(timestep, np.arange(1000), self._kept))
         text = torch.stack([row["text"] for row in conditioning]).to(self._device, self._dtype)
+        land = None
+        if control is not None:
+            land = self._shore * (2 * F.avg_pool2d(control.to(self._device, self._dtype), FACTOR) - 1)
         with torch.no_grad():
-            picture: Tensor = self._network(x.to(self._device, self._dtype), text).float().cpu()
+            picture: Tensor = self._network(x.to(self._device, self._dtype), text, land).float().cpu()
         # the best guess for clean latents of unit variance is alpha * x; the network adds sigma * picture to it
         alpha, sigma = math.sqrt(kept), math.sqrt(1 - kept)
         return x * sigma - picture * alpha
@@ -141,6 +173,15 @@ class Toy:
             cells = F.conv2d(latents[None].to(self._device, self._dtype), self._decoder, padding=1)
             pixels: Tensor = F.pixel_shuffle(cells, FACTOR)[0]
         return pixels.float().cpu()
+
+    def encode(self, pixels: Tensor) -> Tensor:
+        import torch
+        from torch.nn import functional as F
+
+        with torch.no_grad():
+            colours = F.avg_pool2d(pixels[None].to(self._device, self._dtype), FACTOR)
+            latents: Tensor = F.conv2d(colours, self._encoder)[0]
+        return latents.float().cpu()
 
     def doubling(self) -> Doubling | None:
         return None
@@ -155,10 +196,11 @@ def _network(kernels: dict[str, Tensor]) -> Any:
     from torch.nn import functional as F
 
     class Network(nn.Module):
-        def forward(self, x: Tensor, text: Tensor) -> Tensor:
+        def forward(self, x: Tensor, text: Tensor, land: Tensor | None) -> Tensor:
             hidden = F.silu(F.conv2d(x, kernels["first"], padding=1) + text[:, :, None, None])
             hidden = F.silu(F.conv2d(hidden, kernels["middle"], padding=1) + text[:, :, None, None])
-            return torch.tanh(F.conv2d(hidden, kernels["last"], padding=1) * 2)
+            drawn = F.conv2d(hidden, kernels["last"], padding=1) * 2
+            return torch.tanh(drawn if land is None else drawn + land)
 
     return Network()
 
@@ -233,7 +275,14 @@ class Timed(Toy):
         self._pace = Pace.read(os.environ)
         self._rows = self._batches = 0
 
-    def predict(self, x: Tensor, timestep: float, conditioning: Sequence[Conditioning]) -> Tensor:
+    def predict(
+        self,
+        x: Tensor,
+        timestep: float,
+        conditioning: Sequence[Conditioning],
+        control: Tensor | None = None,  # noqa: ARG002
+    ) -> Tensor:
+        """Whatever the control: it shows nothing."""
         content = hashlib.sha256(np.float64(timestep).tobytes() + x.numpy().tobytes()).digest()
         drawn = float(_uniform(int.from_bytes(content[:8], "little") ^ self._timing.seed, (1,))[0])
         self._batches += 1

@@ -28,6 +28,17 @@ def terra_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def land_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of terra's shape that a land mask steers."""
+    return tiny_terra(tmp_path_factory.mktemp("land") / "tiny-land", control="land")
+
+
+@pytest.fixture(scope="session")
+def land(land_folder: Path) -> Module:
+    return load(resolve(str(land_folder)))
+
+
+@pytest.fixture(scope="session")
 def sd(sd_folder: Path) -> Module:
     return load(resolve(str(sd_folder)))
 
@@ -43,5 +54,5 @@ def toy() -> Module:
 
 
 @pytest.fixture(scope="session")
-def modules(toy: Module, sd: Module, terra: Module) -> dict[str, Module]:
-    return {"toy": toy, "sd": sd, "terra": terra}
+def modules(toy: Module, sd: Module, terra: Module, land: Module) -> dict[str, Module]:
+    return {"toy": toy, "sd": sd, "terra": terra, "land": land}

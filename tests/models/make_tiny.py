@@ -64,7 +64,7 @@ def tiny_stable_diffusion(
     return folder
 
 
-def tiny_terra(folder: Path, seed: int = 0, window: int = 8) -> Path:
+def tiny_terra(folder: Path, seed: int = 0, window: int = 8, control: str = "") -> Path:
     """Save a folder of terra's shape: flow UNet with text in the time embedding, linear-start autoencoder."""
     from diffusers import FlowMatchEulerDiscreteScheduler, UNet2DConditionModel
 
@@ -74,7 +74,7 @@ def tiny_terra(folder: Path, seed: int = 0, window: int = 8) -> Path:
     torch.manual_seed(seed)
     unet = UNet2DConditionModel(
         sample_size=window,
-        in_channels=8,
+        in_channels=8 + (5 if control else 0),
         out_channels=8,
         block_out_channels=(32, 64),
         layers_per_block=1,
@@ -119,7 +119,7 @@ def tiny_terra(folder: Path, seed: int = 0, window: int = 8) -> Path:
         "micro_batch": 4,
         "zooms": [{"scale": 0.5, "phrase": "far"}, {"scale": 1.0, "phrase": "near"}],
         "renoise": 0.65,
-    }
+    } | ({"control": control} if control else {})
     (folder / "model_index.json").write_text(json.dumps(index))
     (folder / "raytile.json").write_text(json.dumps(extra))
     return folder

@@ -66,6 +66,25 @@ def test_terra_spec(terra_folder: Path) -> None:
     assert spec.zooms == (Zoom(0.5, "far"), Zoom(1.0, "near"))
     assert spec.decode_halo == json.loads((terra_folder / "vae/config.json").read_text())["decode_halo"]
     assert spec.path == "", "every installation has its own"
+    assert (spec.encode_halo, spec.control) == (2, "")
+
+
+def test_a_model_that_a_mask_steers(land_folder: Path, tmp_path: Path) -> None:
+    spec = read_spec(land_folder)
+    assert (spec.control, spec.channels) == ("land", 8)
+    folder = Path(shutil.copytree(land_folder, tmp_path / "silent"))
+    change(folder / "raytile.json", control=None)
+    with pytest.raises(InvalidModel, match="takes 13 channels, the VAE has 8;"):
+        read_spec(folder)
+    change(folder / "raytile.json", control="sea")
+    with pytest.raises(InvalidModel, match='control must be "land" or left away, not "sea"'):
+        read_spec(folder)
+
+
+def test_control_needs_its_channels(broken_terra: Path) -> None:
+    change(broken_terra / "raytile.json", control="land")
+    with pytest.raises(InvalidModel, match="takes 8 channels, the VAE has 8, a control has 5;"):
+        read_spec(broken_terra)
 
 
 def test_a_users_folder_may_be_called_terra(terra_folder: Path, tmp_path: Path) -> None:

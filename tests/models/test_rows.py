@@ -22,7 +22,7 @@ from raytile.plan import noise
 if TYPE_CHECKING:
     from raytile.models.base import Conditioning
 
-MODULES = ("toy", "sd", "terra")
+MODULES = ("toy", "sd", "terra", "land")
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -37,13 +37,17 @@ def test_slot_and_companions_do_not_matter(name: str, data: st.DataObject, modul
     row = torch.randn(spec.channels, spec.window, spec.window, generator=generator)
     prompts = module.encode_prompts(["a red cat", "", "far sea"])
     time = data.draw(st.sampled_from([999.0, 512.5, 1.0]))
+    steered = bool(spec.control) and data.draw(st.booleans())
+    mask = torch.rand(1, spec.window * spec.factor, spec.window * spec.factor, generator=generator)
 
     def predicted(slot: int, scale: float) -> Tensor:
         x = torch.randn(rows, *row.shape, generator=generator) * scale
         x[slot] = row
         words = [prompts[(slot + other) % 3] for other in range(rows)]
         words[slot] = prompts[0]
-        return module.predict(x, time, words)[slot]
+        masks = torch.rand(rows, *mask.shape, generator=generator)
+        masks[slot] = mask
+        return module.predict(x, time, words, masks if steered else None)[slot]
 
     assert torch.equal(predicted(slots[0], 1.0), predicted(slots[1], 30.0))
 
@@ -141,9 +145,11 @@ class Leaky:
     def encode_prompts(self, prompts: Sequence[str]) -> list[Conditioning]:
         return self._inner.encode_prompts(prompts)
 
-    def predict(self, x: Tensor, timestep: float, conditioning: Sequence[Conditioning]) -> Tensor:
+    def predict(
+        self, x: Tensor, timestep: float, conditioning: Sequence[Conditioning], control: Tensor | None = None
+    ) -> Tensor:
         slot = torch.arange(len(x)).view(-1, 1, 1, 1) * 1e-6
-        return self._inner.predict(x, timestep, conditioning) + slot
+        return self._inner.predict(x, timestep, conditioning, control) + slot
 
 
 def test_probe_refuses_rows_that_depend_on_their_slot(toy: Module) -> None:
