@@ -67,6 +67,31 @@ def disjoint(boxes: Iterable[Box]) -> tuple[Box, ...]:
     return tuple(Box(top, bottom, x0, x1) for top, bottom, spans in slabs for x0, x1 in spans)
 
 
+def minus(box: Box, others: Iterable[Box]) -> tuple[Box, ...]:
+    """What is left of `box` without `others`, as disjoint boxes.
+
+    >>> minus(Box(0, 4, 0, 4), [Box(0, 4, 1, 9)])
+    (Box(y0=0, y1=4, x0=0, x1=1),)
+    """
+    left = [box]
+    for other in others:
+        rest: list[Box] = []
+        for one in left:
+            common = one.intersect(other)
+            if not common.area:
+                rest.append(one)
+                continue
+            around = (
+                Box(one.y0, common.y0, one.x0, one.x1),
+                Box(common.y0, common.y1, one.x0, common.x0),
+                Box(common.y0, common.y1, common.x1, one.x1),
+                Box(common.y1, one.y1, one.x0, one.x1),
+            )
+            rest.extend(part for part in around if part.area)
+        left = rest
+    return tuple(left)
+
+
 def _merge(spans: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
     merged: list[tuple[int, int]] = []
     for start, stop in sorted(spans):
