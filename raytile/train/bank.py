@@ -19,13 +19,18 @@ from raytile.models.autoencoder import LinearStartAutoencoder
 from raytile.train.crops import Crop, Sight, draw_crop
 from raytile.train.world import World
 
+MARK = "-land-"
+"""Part of a shard's name; shards of banks without land masks had none of it."""
+
 
 @dataclass(frozen=True)
 class Bank:
-    """Latents [crops, channels, 32, 32] of mean square about 1, trainable cells [crops, 32, 32], what each shows."""
+    """Latents [crops, channels, 32, 32] of mean square about 1, trainable cells [crops, 32, 32], what each shows, and
+    where land is [crops, 256, 256 / 8]: bits of a row of pixels, the first in the highest bit."""
 
     latents: NDArray[np.float16]
     trainable: NDArray[np.bool_]
+    land: NDArray[np.uint8]
     sights: list[Sight]
     encoder: str
     """Digest of the encoder that made the latents."""
@@ -61,22 +66,24 @@ def grow_bank(
     folder.mkdir(parents=True, exist_ok=True)
     name = encoder_digest(model)
     for first in range(0, count, shard):
-        file = folder / f"{name}-{first:06d}.npz"
+        file = folder / f"{name}{MARK}{first:06d}.npz"
         if file.exists():
             continue
         crops = [crop(world, seed, first + i) for i in range(shard)]
         latents = [encode_crops(model, [c.pixels for c in crops[i : i + 10]]) for i in range(0, shard, 10)]
         sights = json.dumps([dataclasses.asdict(c.sight) for c in crops])
         part = file.with_suffix(".part.npz")
-        np.savez(part, latents=np.concatenate(latents), trainable=np.stack([c.trainable for c in crops]), sights=sights)
+        trainable, land = np.stack([c.trainable for c in crops]), np.packbits([c.land for c in crops], axis=2)
+        np.savez(part, latents=np.concatenate(latents), trainable=trainable, land=land, sights=sights)
         os.replace(part, file)
 
 
 def load_bank(folder: Path, encoder: str) -> Bank:
     """All shards that the given encoder made."""
-    shards = [np.load(file) for file in sorted(folder.glob(f"{encoder}-??????.npz"))]
+    shards = [np.load(file) for file in sorted(folder.glob(f"{encoder}{MARK}??????.npz"))]
     if not shards:
         raise InvalidRequest(f"no bank of encoder {encoder} in {folder}: grow one first")
     sights = [Sight(**row) for part in shards for row in json.loads(str(part["sights"]))]
     latents = np.concatenate([part["latents"] for part in shards])
-    return Bank(latents, np.concatenate([part["trainable"] for part in shards]), sights, encoder)
+    trainable, land = (np.concatenate([part[key] for part in shards]) for key in ("trainable", "land"))
+    return Bank(latents, trainable, land, sights, encoder)

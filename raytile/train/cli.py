@@ -23,6 +23,7 @@ class Stage(StrEnum):
     decay = "decay"
     release = "release"
     sheet = "sheet"
+    control = "control"
     copies = "copies"
 
 
@@ -40,7 +41,7 @@ def terra(
     decay_steps: Annotated[int, typer.Option(min=1, help="steps of the final decay")] = 300,
     out: Annotated[Path | None, typer.Option(help="the model folder that is released, or looked at")] = None,
 ) -> None:
-    """Train `terra`: autoencoder, decoder, bank, denoiser, decay (a copy, rate to nothing), release, sheet, copies.
+    """Train `terra`: autoencoder, decoder, bank, denoiser, decay (a copy, rate to nothing), release, and its pictures.
 
     Needs the maps of `pip install raytile[train]`. Pause a stage with SIGSTOP to the number in STATE/STAGE.pid
     and continue it with SIGCONT.
@@ -65,6 +66,9 @@ def terra(
             stages.release(folder, out or folder / "terra")
         case Stage.sheet:
             stages.sheet(out or folder / "terra", folder / "sheets")
+        case Stage.control:
+            shares = stages.control(out or folder / "terra", folder, folder / "sheets" / "control.jpg")
+            typer.echo(" ".join(f"{name} {share:.3f}" for name, share in shares.items()))
         case Stage.copies:
             matches = stages.copies(out or folder / "terra", folder, folder / "sheets" / "copies.jpg")
             typer.echo(" ".join(f"{match.distance:.3f}" for match in sorted(matches, key=lambda match: match.distance)))

@@ -42,11 +42,12 @@ class Sight:
 
 @dataclass(frozen=True)
 class Crop:
-    """Pixels [256, 256, 3], what they show, and which of the 32x32 cells may be trained on."""
+    """Pixels [256, 256, 3], what they show, which of the 32x32 cells may be trained on, where land is [256, 256]."""
 
     pixels: NDArray[np.uint8]
     sight: Sight
     trainable: NDArray[np.bool_]
+    land: NDArray[np.bool_]
 
 
 def sight_kind(sight: Sight) -> str:
@@ -81,7 +82,8 @@ def draw_crop(world: World, seed: int, index: int) -> Crop:
     rows, columns = view.source(y + wobble * smooth_noise(rng, spacing), x + wobble * smooth_noise(rng, spacing))
     pixels = tone(rng, sample(world.maps[style][level], rows, columns, level))
     sight = look(world, style, level, rows[2::4, 2::4], columns[2::4, 2::4])
-    return Crop(pixels, sight, trainable_cells(columns[CELL // 2 :: CELL, CELL // 2 :: CELL]))
+    land = sample(world.land[level][..., None], rows, columns, level)[..., 0] > 127.5
+    return Crop(pixels, sight, trainable_cells(columns[CELL // 2 :: CELL, CELL // 2 :: CELL]), land)
 
 
 def plain_grid(step: int) -> tuple[Reals, Reals]:

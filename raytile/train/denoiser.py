@@ -15,6 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from raytile.models.autoencoder import PATCH
+from raytile.models.control import CHANNELS as CONTROL_CHANNELS
+from raytile.models.control import control_channels
 from raytile.train.bank import Bank
 from raytile.train.captions import ALIKE, LENGTH, build_tokenizer, token_ids, write_caption
 from raytile.train.optimizer import MixedOptimizer
@@ -38,6 +41,8 @@ class DenoiserRecipe:
     """Muon for inner matrices; otherwise AdamW for all."""
     pooled: float = 1.0
     """Weight of the squared error of 4x4 means, beside that of single cells."""
+    masked: float = 0.6
+    """Share of crops whose land mask is given; the others train the model that paints without one."""
     decay_from: int | None = None
     """Step from which the rate falls linearly to nothing at `steps`."""
     steps: int = 1_000_000
@@ -45,12 +50,13 @@ class DenoiserRecipe:
 
 
 def new_unet(widths: tuple[int, ...], channels: int = 8) -> Any:
-    """The denoiser: text by cross-attention at the two lower levels and in the time embedding."""
+    """The denoiser: text by cross-attention at the two lower levels and in the time embedding; a land mask as further
+    input channels after the latents'."""
     from diffusers import UNet2DConditionModel
 
     return UNet2DConditionModel(
         sample_size=32,
-        in_channels=channels,
+        in_channels=channels + CONTROL_CHANNELS,
         out_channels=channels,
         block_out_channels=widths,
         layers_per_block=1,
@@ -102,12 +108,14 @@ class Denoiser(nn.Module):
     def __init__(self, recipe: DenoiserRecipe, words: int, channels: int = 8) -> None:
         super().__init__()
         self.unet = new_unet(recipe.widths, channels)
+        with torch.no_grad():  # masks start as though there were none
+            self.unet.conv_in.weight[:, channels:] = 0
         self.text = new_text_encoder(words)
 
-    def forward(self, x: Tensor, t: Tensor, ids: Tensor) -> Tensor:
-        """Velocity n - x0 of noised latents x at times t in [0, 1]."""
+    def forward(self, x: Tensor, t: Tensor, ids: Tensor, land: Tensor) -> Tensor:
+        """Velocity n - x0 of noised latents x at times t in [0, 1], beside the channels of their masks."""
         states = self.text(ids)[0]
-        velocity: Tensor = self.unet(x, 1000.0 * t, encoder_hidden_states=states).sample
+        velocity: Tensor = self.unet(torch.cat([x, land], 1), 1000.0 * t, encoder_hidden_states=states).sample
         return velocity
 
 
@@ -119,14 +127,23 @@ def draw_times(generator: torch.Generator, count: int) -> Tensor:
     return torch.where(kind < 0.8, bell, torch.where(kind < 0.98, flat, torch.ones(count)))
 
 
-def flow_loss(
-    net: Denoiser, clean: Tensor, free: Tensor, ids: Tensor, generator: torch.Generator, pooled: float
-) -> Tensor:
+@dataclass(frozen=True)
+class Batch:
+    """Latents, trainable cells [rows, 1, 32, 32], token numbers, and the channels of masks (zero where not given)."""
+
+    clean: Tensor
+    free: Tensor
+    ids: Tensor
+    land: Tensor
+
+
+def flow_loss(net: Denoiser, batch: Batch, generator: torch.Generator, pooled: float) -> Tensor:
     """Squared error of the velocity over trainable cells, and of its 4x4 means."""
+    clean, free = batch.clean, batch.free
     noise = torch.randn(clean.shape, generator=generator)
     t = draw_times(generator, len(clean))
     mix = t[:, None, None, None]
-    error = (net((1 - mix) * clean + mix * noise, t, ids).float() - (noise - clean)) * free
+    error = (net((1 - mix) * clean + mix * noise, t, batch.ids, batch.land).float() - (noise - clean)) * free
     share = free.mean().clamp_min(1e-3)
     loss: Tensor = error.square().mean() / share
     if pooled:
@@ -134,14 +151,17 @@ def flow_loss(
     return loss
 
 
-def batch_at(bank: Bank, tokenizer: Any, recipe: DenoiserRecipe, step: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Latents, trainable cells and token numbers of a step: a function of (bank, seed, step)."""
+def batch_at(bank: Bank, tokenizer: Any, recipe: DenoiserRecipe, step: int) -> Batch:
+    """What a step trains on: a function of (bank, seed, step)."""
     rng = np.random.default_rng((recipe.seed, step))
     chosen = rng.integers(len(bank.sights), size=recipe.batch)
     captions = [write_caption(bank.sights[int(i)], rng) for i in chosen]
     clean = torch.from_numpy(bank.latents[chosen].astype(np.float32))
     free = torch.from_numpy(bank.trainable[chosen].astype(np.float32))[:, None]
-    return clean, free, token_ids(tokenizer, captions)
+    given = torch.from_numpy(rng.random(recipe.batch) < recipe.masked)[:, None, None, None]
+    masks = np.unpackbits(bank.land[chosen], axis=2).astype(np.float32)
+    land = control_channels(torch.from_numpy(masks)[:, None], PATCH) * given
+    return Batch(clean, free, token_ids(tokenizer, captions), land)
 
 
 def rate_at(step: int, recipe: DenoiserRecipe) -> float:
@@ -196,13 +216,13 @@ def train_denoiser(
     recent: deque[float] = deque(maxlen=50)
     with pid_file(folder, name):
         while step < recipe.steps and clock() - begin < seconds:
-            clean, free, ids = batch_at(bank, tokenizer, recipe, step)
+            batch = batch_at(bank, tokenizer, recipe, step)
             for group in optimizer.param_groups:
                 group["lr"] = rate_at(step, recipe)
             optimizer.zero_grad(set_to_none=True)
             generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + step)
             with torch.autocast("cpu", torch.bfloat16):
-                loss = flow_loss(net, clean, free, ids, generator, recipe.pooled)
+                loss = flow_loss(net, batch, generator, recipe.pooled)
             loss.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
             optimizer.step()

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from raytile.models.autoencoder import LinearStartAutoencoder
+from raytile.models.folder import encode_halo
 from raytile.train.captions import ZOOM_PHRASES, save_tokenizer
 from raytile.train.denoiser import Denoiser
 from raytile.train.world import SCALES
@@ -58,6 +59,8 @@ def plan_facts(net: Denoiser, autoencoder: LinearStartAutoencoder) -> dict[str, 
         "window": WINDOW,
         "network_stride": 2 ** (len(net.unet.config["block_out_channels"]) - 1),
         "decode_halo": autoencoder.config["decode_halo"],
+        "encode_halo": encode_halo(autoencoder.config["encoder_blocks"]),
+        "control": "land",
         "prediction": "flow",
         "default_steps": 20,
         "default_guidance": 2.5,

@@ -96,7 +96,8 @@ def paint(
 
 
 def run(unet: Any, x: Tensor, t: Tensor, states: Tensor, batch: int = 8) -> Tensor:
-    """The network in batches."""
+    """The network in batches, without a mask."""
+    x = torch.cat([x, x.new_zeros(len(x), unet.config.in_channels - x.shape[1], *x.shape[2:])], 1)
     parts = range(0, len(x), batch)
     return torch.cat(
         [unet(x[i : i + batch], t[i : i + batch], encoder_hidden_states=states[i : i + batch]).sample for i in parts]

@@ -110,6 +110,17 @@ def sheet(model: Path, out: Path, seeds: int = 4) -> list[Path]:
     return files
 
 
+def control(model: Path, folder: Path, out: Path) -> dict[str, float]:
+    """A sheet of pictures under masks drawn by hand, in `out`; returns how well masks are obeyed."""
+    from raytile.models.folder import read_spec
+    from raytile.models.registry import load
+    from raytile.train.steered import drawn_masks, measure_steering, steered_sheet
+
+    world, module = load_world(folder), load(read_spec(model))
+    save_picture(out, steered_sheet(module, list(drawn_masks(world).values())), shrink=2)
+    return measure_steering(module, world)
+
+
 def copies(model: Path, folder: Path, out: Path) -> list[Match]:
     """64 samples, one of every prompt, style and zoom, each beside its nearest crop of the bank, in `out`."""
     import torch

@@ -104,6 +104,7 @@ def test_a_bank_grows_shard_by_shard_and_belongs_to_its_encoder(world: World, ba
     model = tiny_autoencoder()
     bank = load_bank(banked, encoder_digest(model))
     assert bank.latents.shape == (4, 8, 32, 32)
+    assert np.array_equal(np.unpackbits(bank.land[3], axis=1), draw_crop(world, 1, 3).land)
     asked: list[int] = []
 
     def spy(world: World, seed: int, number: int) -> Crop:
