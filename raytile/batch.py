@@ -9,6 +9,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from hashlib import sha256
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from raytile import api
@@ -16,13 +17,14 @@ from raytile.canvas import store
 from raytile.canvas.export import JPEG_SIDE
 from raytile.cli_options import slug
 from raytile.errors import InvalidRequest, RaytileError, RenderCancelled, RenderFailed, first_line
-from raytile.plan.request import RenderRequest
+from raytile.scenes import Layer, layer, settle
 
 if TYPE_CHECKING:
     from raytile.canvas.canvas import Canvas
     from raytile.engine.pool import Pool
     from raytile.events import Listener
     from raytile.plan.plan import Plan
+    from raytile.plan.request import RenderRequest
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
@@ -36,17 +38,17 @@ class Order:
     plan: Plan
 
 
-def read_orders(file: str | os.PathLike[str], defaults: Mapping[str, Any], ending: str | None = None) -> list[Order]:
-    """Read and check every line of `file`: a JSON object with "prompt", any field of `RenderRequest`, and "name".
+def read_orders(file: str | os.PathLike[str], defaults: Sequence[Layer], ending: str | None = None) -> list[Order]:
+    """Read and check every line of `file`: a JSON object with "prompt", any field of a scene, and "name".
 
-    `defaults` are fields for what a line leaves out; `ending` is that of the files to export to. Raises
-    `InvalidRequest` or `InvalidModel`, naming the line."""
+    `defaults` are for what a line leaves out; paths in a line are relative to the file; `ending` is that of the files
+    to export to. Raises `InvalidRequest` or `InvalidModel`, naming the line."""
     orders: dict[str, Order] = {}
     with open(file, encoding="utf-8") as lines:
         try:
             for number, line in enumerate(lines, 1):
                 if line.strip():
-                    order = _order(number, line, defaults)
+                    order = _order(number, line, defaults, Path(file).parent)
                     if order.name in orders:
                         raise InvalidRequest(
                             f"line {number}: its name {order.name!r} is that of line {orders[order.name].line} too:"
@@ -64,26 +66,24 @@ def read_orders(file: str | os.PathLike[str], defaults: Mapping[str, Any], endin
     return list(orders.values())
 
 
-def _order(number: int, line: str, defaults: Mapping[str, Any]) -> Order:
+def _order(number: int, line: str, defaults: Sequence[Layer], folder: Path) -> Order:
+    where = f"line {number}"
     try:
         given = json.loads(line)
     except ValueError as error:
-        raise InvalidRequest(f"line {number}: not JSON ({error})") from None
+        raise InvalidRequest(f"{where}: not JSON ({error})") from None
     if not isinstance(given, dict):
-        raise InvalidRequest(f'line {number}: must be a JSON object, such as {{"prompt": "an island"}}')
+        raise InvalidRequest(f'{where}: must be a JSON object, such as {{"prompt": "an island"}}')
     name = given.pop("name", None)
-    values = {**defaults, **given}
-    for side in ("width", "height"):
-        if side not in values:
-            raise InvalidRequest(f"line {number}: {side}: missing: write it there, or give --size for all lines")
+    request = settle(*defaults, layer(given, where, folder))
     try:
-        plan = api.plan(RenderRequest.parse(**values))
+        plan = api.plan(request)
     except RaytileError as error:
-        raise type(error)(f"line {number}: {error}") from None
+        raise type(error)(f"{where}: {error}") from None
     if name is None:
         name = default_name(plan.request)
     if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise InvalidRequest(f"line {number}: name: up to 128 letters, digits, dots, dashes (got {name!r})")
+        raise InvalidRequest(f"{where}: name: up to 128 letters, digits, dots, dashes (got {name!r})")
     return Order(number, name, plan)
 
 

@@ -17,14 +17,13 @@ from raytile import cli_paint
 from raytile.cli_options import (
     CanvasOptions,
     CanvasPlace,
-    PictureOptions,
-    Prompt,
-    Size,
     TellOptions,
     WorkerOptions,
     spread,
 )
+from raytile.cli_picture import PictureOptions, Prompt, SceneOptions, Size
 from raytile.errors import InvalidRequest, RaytileError
+from raytile.scenes import settle
 
 EXAMPLES = """**Examples**
 
@@ -134,8 +133,10 @@ def cancel(canvas: CanvasPlace) -> None:
 @app.command(epilog=_EXAMPLE.format("plan", "--workers 4"))
 @spread
 def plan(
-    prompt: Prompt,
-    size: Size,
+    *,
+    prompt: Prompt = None,
+    size: Size = None,
+    begin: SceneOptions,
     picture: PictureOptions,
     workers: WorkerOptions,
     keep: CanvasOptions,  # noqa: ARG001 (so that a render's command line works here too)
@@ -148,11 +149,10 @@ def plan(
     from raytile import api
     from raytile.engine.pool import Crew
     from raytile.plan.cost import foretell
-    from raytile.plan.request import RenderRequest
     from raytile.plan.route import Partition
     from raytile.report import plan_figures, plan_table
 
-    made = api.plan(RenderRequest.parse(prompt=prompt, **picture.values(size)))
+    made = api.plan(settle(*begin.layers(picture, prompt=prompt, size=size)))
     most = Crew.parse(workers.workers).most
     if most is None or workers.workers == "auto":
         most = 1 if workers.in_process else os.cpu_count() or 1

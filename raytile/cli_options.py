@@ -1,4 +1,5 @@
-"""The options that commands share, in groups, and what they add up to. Imports nothing heavy."""
+"""The options that say who paints and what becomes of it, and how groups of options become commands. Imports nothing
+heavy."""
 
 from __future__ import annotations
 
@@ -11,65 +12,16 @@ from typing import Annotated, Any, Literal, get_type_hints
 
 import typer
 
-from raytile.errors import InvalidRequest
-
-PICTURE, MODEL, JOINING, WORKERS, OUTPUT = "Picture", "Model", "How windows join", "Workers", "Output"
-ANY_SIZE = "Width x height in pixels: any size."
+WORKERS, OUTPUT = "Workers", "Output"
 
 
-def _option(panel: str, name: str, help: str, **more: Any) -> Any:
+def option(panel: str, name: str, help: str, **more: Any) -> Any:
     return typer.Option(name, help=help, rich_help_panel=panel, **more)
 
 
-Prompt = Annotated[str, typer.Argument(help="What to paint.", show_default=False)]
-Size = Annotated[str, _option(PICTURE, "--size", ANY_SIZE, metavar="WxH")]
-Wrap = Annotated[
-    Literal["none", "x", "y", "xy"],
-    _option(PICTURE, "--wrap", "Sides that meet without a seam: x joins left and right."),
-]
-DefaultSize = Annotated[
-    str | None,
-    _option(PICTURE, "--size", f"{ANY_SIZE} For lines without width and height.", metavar="WxH", show_default=False),
-]
-Seed = Annotated[int, _option(PICTURE, "--seed", "Another number, another picture.")]
-Negative = Annotated[str, _option(PICTURE, "--negative", "What to keep away from.", show_default=False)]
-Model = Annotated[str, _option(MODEL, "--model", "A built-in model, or a diffusers folder.", metavar="NAME|PATH")]
-Steps = Annotated[int | None, _option(MODEL, "--steps", "Denoising steps.", show_default="the model's")]
-Guidance = Annotated[
-    float | None, _option(MODEL, "--guidance", "How hard to follow the prompt.", show_default="the model's")
-]
-Sampler = Annotated[
-    str | None,
-    _option(
-        MODEL, "--sampler", "ddim, euler, euler_ancestral or dpmpp_2m.", show_default="the model's", metavar="NAME"
-    ),
-]
-Sync = Annotated[
-    Literal["shift", "overlap"],
-    _option(
-        JOINING,
-        "--sync",
-        "**shift**: each cell is seen once a step, the grid of windows moves. "
-        "**overlap**: windows overlap and are averaged, at several times the cost.",
-    ),
-]
-Stride = Annotated[
-    float, _option(JOINING, "--stride", "Under overlap: from window to window, in windows.", metavar="FRACTION")
-]
-Tile = Annotated[
-    int | None, _option(JOINING, "--tile", "Pixels a side of what one worker owns.", show_default="two windows")
-]
-Levels = Annotated[
-    str,
-    _option(JOINING, "--levels", "Paint a coarse picture first, then finer ones: how many in all.", metavar="auto|N"),
-]
-MicroBatch = Annotated[
-    int | None,
-    _option(JOINING, "--micro-batch", "Network rows at once; decides the last bits.", show_default="the model's"),
-]
 Workers = Annotated[
     str | None,
-    _option(
+    option(
         WORKERS,
         "--workers",
         "How many. A range such as **2..16** starts as soon as 2 are there, takes in more as they come and "
@@ -78,10 +30,10 @@ Workers = Annotated[
         metavar="N|A..B|auto",
     ),
 ]
-InProcess = Annotated[bool, _option(WORKERS, "--in-process", "Render in this process, without Ray.")]
+InProcess = Annotated[bool, option(WORKERS, "--in-process", "Render in this process, without Ray.")]
 Address = Annotated[
     str | None,
-    _option(
+    option(
         WORKERS,
         "--address",
         "The Ray cluster to use.",
@@ -89,14 +41,14 @@ Address = Annotated[
         envvar="RAY_ADDRESS",
     ),
 ]
-Device = Annotated[Literal["auto", "cpu", "cuda"], _option(WORKERS, "--device", "Where the network runs.")]
+Device = Annotated[Literal["auto", "cpu", "cuda"], option(WORKERS, "--device", "Where the network runs.")]
 WorkerResources = Annotated[
     str | None,
-    _option(WORKERS, "--worker-resources", 'What a worker asks of Ray, such as {"num_gpus": 0.5}.', metavar="JSON"),
+    option(WORKERS, "--worker-resources", 'What a worker asks of Ray, such as {"num_gpus": 0.5}.', metavar="JSON"),
 ]
 SnapshotEvery = Annotated[
     int | None,
-    _option(
+    option(
         OUTPUT,
         "--snapshot-every",
         "Steps from one snapshot to the next: as many are done again after a loss, at most. 0 takes none.",
@@ -107,7 +59,7 @@ SnapshotEvery = Annotated[
 ]
 Out = Annotated[
     str | None,
-    _option(
+    option(
         OUTPUT,
         "--out",
         "The canvas: a directory, or s3://BUCKET/NAME.zarr.",
@@ -117,16 +69,16 @@ Out = Annotated[
 ]
 Resume = Annotated[
     bool,
-    _option(
+    option(
         OUTPUT,
         "--resume",
         "Start, go on with what stands there, or leave it as it is if it is finished: safe to repeat, as a retried "
         "job does. Refused where another picture stands there.",
     ),
 ]
-Overwrite = Annotated[bool, _option(OUTPUT, "--overwrite", "Replace what stands there.")]
+Overwrite = Annotated[bool, option(OUTPUT, "--overwrite", "Replace what stands there.")]
 Png = Annotated[
-    Path | None, _option(OUTPUT, "--png", "Export the finished picture too: PNG, JPEG or TIFF.", metavar="FILE.png")
+    Path | None, option(OUTPUT, "--png", "Export the finished picture too: PNG, JPEG or TIFF.", metavar="FILE.png")
 ]
 CanvasPlace = Annotated[
     str, typer.Argument(metavar="CANVAS", help="A canvas: NAME.zarr, or s3://BUCKET/NAME.zarr.", show_default=False)
@@ -145,7 +97,7 @@ Prompts = Annotated[
 ]
 OutFolder = Annotated[
     str,
-    _option(
+    option(
         OUTPUT,
         "--out",
         "Where canvases and manifest.jsonl go: a directory, or s3://BUCKET/FOLDER.",
@@ -155,7 +107,7 @@ OutFolder = Annotated[
 ]
 Pictures = Annotated[
     Literal["png", "jpg", "tif"] | None,
-    _option(
+    option(
         OUTPUT,
         "--pictures",
         "Export each picture too, to pictures/ with metadata.jsonl: a folder that image trainers read.",
@@ -163,34 +115,10 @@ Pictures = Annotated[
     ),
 ]
 KeepGoing = Annotated[
-    bool, _option(OUTPUT, "--keep-going/--stop", "What to do after a picture that failed: the others, or nothing more.")
+    bool, option(OUTPUT, "--keep-going/--stop", "What to do after a picture that failed: the others, or nothing more.")
 ]
-Json = Annotated[bool, _option(OUTPUT, "--json", "The figures as one JSON document, the last line of stdout.")]
-Quiet = Annotated[bool, _option(OUTPUT, "--quiet", "Say nothing but errors.")]
-
-
-@dataclass(frozen=True)
-class PictureOptions:
-    """What to paint, but for the prompt and the size."""
-
-    wrap: Wrap = "none"
-    seed: Seed = 0
-    negative: Negative = ""
-    model: Model = "terra"
-    steps: Steps = None
-    guidance: Guidance = None
-    sampler: Sampler = None
-    sync: Sync = "shift"
-    stride: Stride = 0.5
-    tile: Tile = None
-    levels: Levels = "auto"
-    micro_batch: MicroBatch = None
-
-    def values(self, size: str | None) -> dict[str, Any]:
-        """Fields of a `RenderRequest`, not checked yet; no width and height where `size` is None."""
-        given = {field.name: getattr(self, field.name) for field in fields(self)}
-        sides = {} if size is None else dict(zip(("width", "height"), parse_size(size), strict=True))
-        return {**given, "levels": parse_levels(self.levels), **sides}
+Json = Annotated[bool, option(OUTPUT, "--json", "The figures as one JSON document, the last line of stdout.")]
+Quiet = Annotated[bool, option(OUTPUT, "--quiet", "Say nothing but errors.")]
 
 
 @dataclass(frozen=True)
@@ -263,23 +191,6 @@ def spread(run: Callable[..., None]) -> Callable[..., None]:
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in taken}
     command.__signature__ = inspect.Signature(taken)  # type: ignore[attr-defined]  # Typer reads it
     return command
-
-
-def parse_size(text: str) -> tuple[int, int]:
-    """`2048x1024` as (width, height); raises `InvalidRequest`."""
-    match = re.fullmatch(r"\s*(\d{1,9})\s*[xX×]\s*(\d{1,9})\s*", text)
-    if match is None:
-        raise InvalidRequest(f"size: write WIDTHxHEIGHT in pixels, such as 2048x1024 (got {text!r})")
-    return int(match[1]), int(match[2])
-
-
-def parse_levels(text: str) -> str | int:
-    """`auto` or a number; raises `InvalidRequest`."""
-    if text == "auto":
-        return text
-    if not text.isdecimal():
-        raise InvalidRequest(f"levels: write auto or a number from 1 (got {text!r})")
-    return int(text)
 
 
 def default_out(prompt: str, seed: int) -> str:

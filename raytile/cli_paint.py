@@ -14,32 +14,33 @@ import typer
 from raytile.cli_options import (
     CanvasOptions,
     CanvasPlace,
-    DefaultSize,
     KeepGoing,
     OutFolder,
-    PictureOptions,
     Pictures,
     Png,
-    Prompt,
     Prompts,
-    Size,
     SnapshotEvery,
     TellOptions,
     WorkerOptions,
     default_out,
 )
+from raytile.cli_picture import DefaultSize, PictureOptions, Prompt, SceneOptions, Size
 from raytile.errors import InvalidRequest, RenderCancelled, first_line
+from raytile.scenes import settle
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from raytile.canvas.canvas import Canvas
+    from raytile.plan.request import RenderRequest
     from raytile.progress import Progress
 
 
 def render(
-    prompt: Prompt,
-    size: Size,
+    *,
+    prompt: Prompt = None,
+    size: Size = None,
+    begin: SceneOptions,
     picture: PictureOptions,
     workers: WorkerOptions,
     keep: CanvasOptions,
@@ -49,17 +50,20 @@ def render(
 
     The same options give the same picture, bit for bit, on any number of workers, whoever comes and goes. Ctrl-C stops
     the workers and keeps the canvas: raytile resume goes on with it."""
+    request = settle(*begin.layers(picture, prompt=prompt, size=size))
+    paint(request, keep.out or default_out(request.prompt, request.seed), workers, keep, tell)
+
+
+def paint(request: RenderRequest, place: str, workers: WorkerOptions, keep: CanvasOptions, tell: TellOptions) -> None:
+    """Render `request` at `place`, with progress, an exported picture where that was asked for, and a summary."""
     from raytile import api
     from raytile.canvas import store
     from raytile.canvas.export import check_output
-    from raytile.plan.request import RenderRequest
     from raytile.progress import Progress
 
     if keep.resume and keep.overwrite:
         raise InvalidRequest("resume: --resume goes on with what --overwrite replaces: give one of them")
-    request = RenderRequest.parse(prompt=prompt, **picture.values(size))
     pool = workers.pool()
-    place = keep.out or default_out(prompt, picture.seed)
     replace = keep.overwrite
     if keep.png is not None:
         layout = api.canvas_layout(api.plan(request))
@@ -136,12 +140,14 @@ def _show(canvas: Canvas, png: Path | None, replace: bool, tell: TellOptions, co
 
 
 def batch(
+    *,
     prompts: Prompts,
     out: OutFolder,
+    size: DefaultSize = None,
+    begin: SceneOptions,
     picture: PictureOptions,
     workers: WorkerOptions,
     tell: TellOptions,
-    size: DefaultSize = None,
     pictures: Pictures = None,
     keep_going: KeepGoing = True,
     snapshot_every: SnapshotEvery = None,
@@ -155,7 +161,7 @@ def batch(
     from raytile.progress import Progress
 
     pool = workers.pool()
-    orders = work.read_orders(prompts, picture.values(size), pictures)
+    orders = work.read_orders(prompts, begin.layers(picture, size=size), pictures)
     book = Book(out, pictures)
     done = {order.name: canvas for order in orders if (canvas := work.standing(out, order))}
     todo = [order for order in orders if order.name not in done]

@@ -16,9 +16,10 @@ from raytile.canvas.canvas import Canvas
 from raytile.cli import main
 from raytile.errors import InvalidRequest, RaytileError, RenderCancelled, RenderFailed
 from raytile.plan.request import RenderRequest
+from raytile.scenes import Layer
 from tests.s3 import BUCKET, Server
 
-DEFAULTS: dict[str, Any] = {"width": 100, "height": 80, "model": "toy", "steps": 2}
+DEFAULTS = [Layer("", {"width": 100, "height": 80, "model": "toy", "steps": 2})]
 HOW = ("--size", "100x80", "--model", "toy", "--steps", "2", "--in-process", "--out", "all")
 LINES = [{"prompt": "Red hills"}, {"prompt": "a sea", "seed": 5}, {"prompt": "x", "name": "wide", "width": 200}]
 NAMES = ["red-hills-0", "a-sea-5", "wide"]
@@ -70,8 +71,8 @@ def test_what_is_wrong_with_a_line_is_said_with_its_number(lines: list[Any], wor
 
 def test_a_line_needs_a_size_from_somewhere() -> None:
     with pytest.raises(InvalidRequest, match=r"line 1: height: missing: .*--size"):
-        read_orders(prompts({"prompt": "x", "width": 100}), {})
-    (order,) = read_orders(prompts({"prompt": "x", "width": 8, "height": 16, "model": "toy"}), {})
+        read_orders(prompts({"prompt": "x", "width": 100}), [])
+    (order,) = read_orders(prompts({"prompt": "x", "width": 8, "height": 16, "model": "toy"}), [])
     assert (order.plan.request.width, order.plan.request.height) == (8, 16)
 
 
@@ -83,7 +84,7 @@ def test_jpeg_has_its_limits() -> None:
 
 
 def test_lines_overrule_options() -> None:
-    first, second, third = read_orders(prompts(*LINES), {**DEFAULTS, "seed": 9})
+    first, second, third = read_orders(prompts(*LINES), [*DEFAULTS, Layer("", {"seed": 9})])
     assert (first.name, first.plan.request.seed, first.plan.request.width) == ("red-hills-9", 9, 100)
     assert (second.name, second.plan.request.seed) == ("a-sea-5", 5)
     assert (third.line, third.name, third.plan.request.width) == (3, "wide", 200)

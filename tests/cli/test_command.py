@@ -13,7 +13,7 @@ from typing import Any, get_args, get_type_hints
 
 import pytest
 
-from raytile import cli_options
+from raytile import cli_options, cli_picture, scenes
 from raytile.canvas import store
 from raytile.cli import main
 from raytile.errors import InvalidRequest
@@ -147,7 +147,7 @@ def test_info_export_and_models(tmp_path: Path, capsys: pytest.CaptureFixture[st
         (["--size", "300x200", "--png", "a.gif"], "must end in one of .png"),
         (["--size", "300x200", "--png", "nowhere/a.png"], "no directory"),
         (["--size", "300x200", "--nosuch"], "No such option"),
-        ([], "Missing option '--size'"),
+        ([], "size: missing: give --size WIDTHxHEIGHT"),
     ],
 )
 def test_what_cannot_be_is_one_line_exit_code_2_and_nothing_written(
@@ -241,23 +241,26 @@ def test_sigterm_is_heeded_on_a_ray_of_our_own_with_its_token(tmp_path: Path) ->
 def test_options_are_those_of_the_request() -> None:
     """The choices are written out so that help need not load pydantic; here they are held to the request's."""
     hints = get_type_hints(RenderRequest)
-    assert get_args(get_args(cli_options.Wrap)[0]) == get_args(hints["wrap"])
-    assert get_args(get_args(cli_options.Sync)[0]) == get_args(hints["sync"])
-    fresh = RenderRequest(prompt="x", width=1, height=1)
-    assert RenderRequest.parse(prompt="x", **cli_options.PictureOptions().values("1x1")) == fresh
+    for name in ("wrap", "sync", "enlarge"):
+        option = get_type_hints(cli_picture.PictureOptions)[name]
+        assert get_args(get_args(option)[0]) == get_args(hints[name])
+    assert cli_picture.PictureOptions().values() == {}
+    assert set(vars(cli_picture.PictureOptions())) - set(hints) == {"cascade"}
+    for preset in cli_picture.CASCADES.values():
+        assert set(preset) <= set(hints)
 
 
 @pytest.mark.parametrize(
     ("text", "size"), [("2048x1024", (2048, 1024)), (" 3 X 4 ", (3, 4)), ("65536×65536", (65536, 65536))]
 )
 def test_sizes(text: str, size: tuple[int, int]) -> None:
-    assert cli_options.parse_size(text) == size
+    assert scenes.parse_size(text) == size
 
 
 @pytest.mark.parametrize("text", ["", "12", "x", "3x", "-3x4", "3x4x5", "3.5x4"])
 def test_no_sizes(text: str) -> None:
     with pytest.raises(InvalidRequest, match="size"):
-        cli_options.parse_size(text)
+        scenes.parse_size(text)
 
 
 @pytest.mark.parametrize(
