@@ -1,12 +1,13 @@
-"""The two zarr arrays of a canvas: made, opened, read."""
+"""The zarr arrays of a canvas: made, opened, read."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
+import json
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Literal
 
 from raytile.canvas.bytes import Bytes
-from raytile.canvas.layout import DIMENSIONS, IMAGE, LATENTS, CanvasLayout, slices
+from raytile.canvas.layout import DIMENSIONS, ArraySpec, CanvasLayout, slices
 from raytile.errors import CanvasError
 from raytile.geometry.box import Box
 
@@ -20,18 +21,17 @@ if TYPE_CHECKING:
 
 GROUP = "zarr.json"
 MADE_BY = {"made_by": "raytile"}  # what a group says of itself, beside its layout
+MAKER = "maker"
 
 
-def make_arrays(place: StoreLike, layout: CanvasLayout) -> None:
-    """Write the zarr metadata of an empty canvas."""
+def make_arrays(place: StoreLike, layout: CanvasLayout, more: Iterable[ArraySpec] = (), maker: str = "") -> None:
+    """Write the zarr metadata of an empty canvas with `more` arrays; `maker`: whom the group names as its maker."""
     import zarr
     from zarr.codecs import ZstdCodec
 
-    group = zarr.create_group(store=place, zarr_format=3, attributes={**MADE_BY, "layout": asdict(layout)})
-    for name, shape, chunks, dtype in (
-        (IMAGE, layout.image_shape, layout.image_chunks, "uint8"),
-        (LATENTS, layout.latents_shape, layout.latents_chunks, "float32"),
-    ):
+    attributes = {**MADE_BY, "layout": layout.described(), **({MAKER: maker} if maker else {})}
+    group = zarr.create_group(store=place, zarr_format=3, attributes=attributes)
+    for name, shape, chunks, dtype in (*layout.arrays(), *more):
         group.create_array(
             name,
             shape=shape,
@@ -71,11 +71,26 @@ def read_box(objects: Bytes, array: ZarrArray, box: Box) -> Numbers:
         raise CanvasError(f"cannot {doing}: {error}") from error
 
 
-def layout_of(image: ZarrArray, latents: ZarrArray, where: str) -> CanvasLayout:
-    """The layout that these two arrays have; `CanvasError` when they are not those of a canvas."""
+def attributes(group: bytes | None) -> dict[str, Any]:
+    """What a group says of itself: nothing, if it is not there or does not read."""
+    try:
+        found = json.loads(group or b"")["attributes"]
+    except (ValueError, KeyError, TypeError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def layout_of(image: ZarrArray, latents: ZarrArray, group: bytes | None, where: str) -> CanvasLayout:
+    """The layout that these two arrays have, and the levels that their group tells of; `CanvasError` when they are not
+    those of a canvas."""
     damaged = CanvasError(f"{where} is damaged: its arrays are not those of a raytile canvas")
     if len(image.shape) != 3 or len(latents.shape) != 3 or image.chunks[1] % latents.chunks[1]:
         raise damaged
+    try:
+        said = attributes(group).get("layout", {}).get("levels", ())
+        levels = tuple((int(rows), int(columns)) for rows, columns in said)
+    except (TypeError, ValueError, AttributeError):
+        raise damaged from None
     layout = CanvasLayout(
         width=image.shape[2],
         height=image.shape[1],
@@ -84,6 +99,7 @@ def layout_of(image: ZarrArray, latents: ZarrArray, where: str) -> CanvasLayout:
         columns=latents.shape[2],
         tile_cells=latents.chunks[1],
         factor=image.chunks[1] // latents.chunks[1],
+        levels=levels,
     )
     found: tuple[object, ...] = (image.shape, image.chunks, str(image.dtype))
     found += (latents.shape, latents.chunks, str(latents.dtype))

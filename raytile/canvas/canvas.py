@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from raytile.canvas import snapshots
+from raytile.canvas.areas import Areas
 from raytile.canvas.arrays import open_array, read_box
 from raytile.canvas.digest import combine, digest
 from raytile.canvas.head import Head, HeadConflict
 from raytile.canvas.headstore import HeadStore
-from raytile.canvas.layout import IMAGE, LATENTS, CanvasLayout, chunk_key, slices
+from raytile.canvas.inputs import MASK, SOURCE_IMAGE, SOURCE_LATENTS
+from raytile.canvas.layout import IMAGE, LATENTS, LEVEL, CanvasLayout, chunk_key, slices
 from raytile.canvas.place import bytes_at, where
 from raytile.errors import CanvasError
 from raytile.geometry.box import Box
@@ -98,28 +100,39 @@ class Canvas:
     @cached_property
     def image(self) -> ZarrArray:
         """The picture, (3, height, width) uint8, read-only."""
-        return open_array(self._objects, IMAGE)
+        return self._array(IMAGE)
 
     @cached_property
     def latents(self) -> ZarrArray:
         """The final latents, (channels, rows, columns) float32, read-only."""
-        return open_array(self._objects, LATENTS)
+        return self._array(LATENTS)
 
     @cached_property
-    def _writable(self) -> dict[str, ZarrArray]:
-        return {name: open_array(self._objects, name, "r+") for name in (IMAGE, LATENTS)}
+    def _opened(self) -> dict[tuple[str, Literal["r", "r+"]], ZarrArray]:
+        return {}
+
+    def _array(self, name: str, mode: Literal["r", "r+"] = "r") -> ZarrArray:
+        if (name, mode) not in self._opened:
+            self._opened[name, mode] = open_array(self._objects, name, mode)
+        return self._opened[name, mode]
 
     def write_image(self, tile: int, pixels: Numbers) -> str:
         """Store a tile's pixels, uint8 (3, h, w) of its pixel box, safely; returns their digest.
 
         A tile that lies wholly outside the picture has an empty box and stores nothing."""
-        return self._write(IMAGE, tile, self.layout.pixels(tile), pixels)
+        return self._write(IMAGE, tile, self.layout.pixels(tile), self.layout.grid(tile), pixels)
 
     def write_latents(self, tile: int, cells: Numbers) -> str:
         """Store a tile's final latents, float32 (channels, h, w) of its cell box, safely; returns the digest."""
-        return self._write(LATENTS, tile, self.layout.cells(tile), cells)
+        return self._write(LATENTS, tile, self.layout.cells(tile), self.layout.grid(tile), cells)
 
-    def _write(self, name: str, tile: int, box: Box, values: Numbers) -> str:
+    def write_level(self, level: int, tile: int, cells: Numbers) -> str:
+        """Store the final latents of a tile of a coarser level, float32 (channels, h, w), safely; returns their
+        digest."""
+        box, side = self.layout.level_cells(level, tile), self.layout.tile_cells
+        return self._write(LEVEL.format(level), tile, box, (box.y0 // side, box.x0 // side), cells)
+
+    def _write(self, name: str, tile: int, box: Box, grid: tuple[int, int], values: Numbers) -> str:
         dtype, channels = ("uint8", 3) if name == IMAGE else ("float32", self.layout.channels)
         shape = (channels, box.height, box.width)
         if values.shape != shape or values.dtype != dtype:
@@ -127,24 +140,59 @@ class Canvas:
                 f"{name} of tile {tile} must be {dtype} {shape}, not {values.dtype} {tuple(values.shape)}"
             )
         if box.area:
-            array = self._writable[name]
+            array = self._array(name, "r+")
             self._objects.run(
                 f"write {name} of tile {tile} to {self.path}", lambda: array.__setitem__(slices(box), values)
             )
-            self._objects.settle(self._chunk(name, tile))
+            self._objects.settle(chunk_key(name, *grid))
         return digest(values)
 
     def read_image(self, box: Box) -> Numbers:
         """The pixels of any box of the picture, uint8 (3, h, w); black where no tile has been written."""
-        if not (0 <= box.y0 <= box.y1 <= self.layout.height and 0 <= box.x0 <= box.x1 <= self.layout.width):
-            raise CanvasError(f"{box} does not lie in the picture of {self.layout.width}x{self.layout.height}")
-        return read_box(self._objects, self.image, box)
+        return self._read(IMAGE, box)
 
     def read_latents(self, box: Box) -> Numbers:
         """The final latents of any box of cells, float32 (channels, h, w); zero where no tile has been written."""
-        if not (0 <= box.y0 <= box.y1 <= self.layout.rows and 0 <= box.x0 <= box.x1 <= self.layout.columns):
-            raise CanvasError(f"{box} does not lie in the {self.layout.columns}x{self.layout.rows} cells")
-        return read_box(self._objects, self.latents, box)
+        return self._read(LATENTS, box)
+
+    def read_level(self, level: int, box: Box) -> Numbers:
+        """The final latents of a coarser level, float32 (channels, h, w); zero where no tile has been written."""
+        self.layout.level_size(level)
+        return self._read(LEVEL.format(level), box)
+
+    def read_source(self, box: Box) -> Numbers:
+        """The source picture, uint8 (3, h, w), in pixels of its own size; black where none was taken in."""
+        return self._read(SOURCE_IMAGE, box)
+
+    def read_source_latents(self, box: Box) -> Numbers:
+        """The latents that are painted on, float32 (channels, h, w); zero where there are none."""
+        return self._read(SOURCE_LATENTS, box)
+
+    def read_mask(self, number: int, box: Box) -> Numbers:
+        """A mask, uint8 (1, h, w): 255 is inside (see `raytile.canvas.inputs.masks_of`)."""
+        return self._read(MASK.format(number), box)
+
+    def area(self, name: str, box: Box, k: int) -> Numbers:
+        """Means of an input over blocks of k x k pixels, `box` in blocks: float32 (channels, h, w) from 0 to 1.
+
+        `name`: "source_image", "mask_0", "control". A block at the picture's edge is the mean of what is inside, one
+        outside is 0. A block has the same mean in every box; those read last are kept."""
+        if k < 1:
+            raise CanvasError(f"blocks of {name} must be at least 1 pixel a side (got {k})")
+        array = self._array(name)
+        shape = array.shape[0], array.shape[1], array.shape[2]
+        return self._areas.mean(name, shape, box, k, lambda part: self._read(name, part))
+
+    @cached_property
+    def _areas(self) -> Areas:
+        return Areas(self.layout.tile)
+
+    def _read(self, name: str, box: Box) -> Numbers:
+        array = self._array(name)
+        _, height, width = array.shape
+        if not (0 <= box.y0 <= box.y1 <= height and 0 <= box.x0 <= box.x1 <= width):
+            raise CanvasError(f"{box} does not lie in {name} of {width}x{height}")
+        return read_box(self._objects, array, box)
 
     def stored(self, tile: int, name: str = IMAGE) -> bool:
         """Whether the pixels of this tile (or its latents, `name="latents"`) are in the canvas."""
@@ -162,7 +210,7 @@ class Canvas:
     def _digest(self, name: str, tile: int, box: Box) -> str:
         if not self.stored(tile, name):
             raise CanvasError(f"{self.path} has no {name} of tile {tile}")
-        return digest(read_box(self._objects, self.image if name == IMAGE else self.latents, box))
+        return digest(self._read(name, box))
 
     def digests(self) -> tuple[str, str]:
         """SHA-256 of all final latents and of all pixels, read back tile by tile."""

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from raytile.canvas import gpano
 from raytile.canvas.canvas import Canvas
 from raytile.canvas.disk import check_name, explained, sync
-from raytile.canvas.layout import CanvasLayout
-from raytile.canvas.rawtiff import RawTiff
+from raytile.canvas.layout import SUFFIX, CanvasLayout
+from raytile.canvas.place import name
+from raytile.canvas.tape import streamed
 from raytile.errors import CanvasError
+from raytile.geometry.box import Box
 
 JPEG_SIDE = 65_535
 TEMPORARY = len("..4194304.new")  # what a picture's name gains while it is written: the pid, at most
@@ -27,10 +30,13 @@ SAVERS[".tiff"] = SAVERS[".tif"]
 
 def check_output(file: Path | str, layout: CanvasLayout, overwrite: bool = False) -> None:
     """Raise `CanvasError` when a picture of this layout cannot be exported to `file`; writes nothing."""
-    place = Path(file).absolute()
+    _check(Path(file).absolute(), layout.width, layout.height, overwrite)
+
+
+def _check(place: Path, width: int, height: int, overwrite: bool) -> None:
     if place.suffix.lower() not in SAVERS:
         raise CanvasError(f"cannot export to {place.name}: the name must end in one of {', '.join(SAVERS)}")
-    if SAVERS[place.suffix.lower()][0] == "jpegsave" and max(layout.width, layout.height) > JPEG_SIDE:
+    if SAVERS[place.suffix.lower()][0] == "jpegsave" and max(width, height) > JPEG_SIDE:
         raise CanvasError(f"JPEG holds at most {JPEG_SIDE} pixels a side: export to .png or .tif")
     if os.path.lexists(place) and not (overwrite and place.is_file()):
         raise CanvasError(f"{place} exists: choose another name, or replace it with --overwrite")
@@ -51,23 +57,51 @@ def export_picture(
 ) -> Path:
     """Write the picture to `file` (PNG, JPEG or TIFF by its ending) and return the file's path.
 
-    Holds one row of tiles in memory. The file appears whole, by a rename, or not at all. An unfinished canvas is
-    refused unless `partial`, which leaves black what is not painted yet. `progress` is told how many rows of tiles
-    are read, and of how many. Raises `CanvasError`."""
+    Holds one row of tiles in memory. A map of a whole sphere says so (see `raytile.canvas.gpano`). The file appears
+    whole, by a rename, or not at all. An unfinished canvas is refused unless `partial`, which leaves black what is not
+    painted yet. `progress` is told how many rows of tiles are read, and of how many. Raises `CanvasError`."""
     place = Path(file).absolute()
     check_output(place, canvas.layout, overwrite)
     if not partial:
         _whole(canvas)
-    fresh = place.with_name(f".{place.name}.{os.getpid()}.new")
-    try:
-        _save(canvas, fresh, place.suffix.lower(), progress)
-        with explained(f"export to {place}"):
-            sync(fresh)
-            fresh.replace(place)
-            sync(place.parent)
-    finally:
-        fresh.unlink(missing_ok=True)
+    _save(canvas, place, None, progress)
     return place
+
+
+def export_faces(
+    canvas: Canvas,
+    folder: Path | str,
+    faces: Mapping[str, Box],
+    *,
+    ending: str = ".png",
+    overwrite: bool = False,
+    partial: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[Path, ...]:
+    """Write each face, a box of pixels, to `folder`/NAME-FACE`ending` (NAME: the canvas's) and return the paths.
+
+    Everything is checked before the first is written; `folder` is made if it is not there. The rest is as for
+    `export_picture`; `progress` counts the rows of tiles of all faces."""
+    at, stem = Path(folder).absolute(), name(canvas.path).removesuffix(SUFFIX)
+    layout = canvas.layout
+    for face, box in faces.items():
+        if not box.area or box.intersect(Box(0, layout.height, 0, layout.width)) != box:
+            raise CanvasError(f"face {face}: {box} does not lie in the picture of {layout.width}x{layout.height}")
+    places = {face: at / f"{stem}-{face}{ending}" for face in faces}
+    with explained(f"make the directory {at}"):
+        at.mkdir(exist_ok=True)
+    for face, place in places.items():
+        _check(place, faces[face].width, faces[face].height, overwrite)
+    if not partial:
+        _whole(canvas)
+    total, before = sum(-(-box.height // layout.tile) for box in faces.values()), 0
+    for face, place in places.items():
+        told = None
+        if progress is not None:
+            told = lambda done, _, before=before: progress(before + done, total)  # noqa: E731
+        _save(canvas, place, faces[face], told)
+        before += -(-faces[face].height // layout.tile)
+    return (*places.values(),)
 
 
 def _whole(canvas: Canvas) -> None:
@@ -83,43 +117,26 @@ def _whole(canvas: Canvas) -> None:
             raise CanvasError(f"{canvas.path} is damaged: it has no image of tile {tile}")
 
 
-def _save(canvas: Canvas, fresh: Path, ending: str, progress: Callable[[int, int], None] | None) -> None:
-    import numpy as np
+def _save(canvas: Canvas, place: Path, box: Box | None, progress: Callable[[int, int], None] | None) -> None:
+    """Write the picture or a box of it, in whole and by a rename."""
+    fresh = place.with_name(f".{place.name}.{os.getpid()}.new")
+    saver, options = SAVERS[place.suffix.lower()]
+    try:
+        with streamed(canvas, f"export to {place}", box, progress) as picture:
+            if box is None and gpano.is_sphere(canvas.head().request):
+                picture = _with_xmp(picture, gpano.packet(canvas.layout.width, canvas.layout.height))
+            getattr(picture, saver)(str(fresh), **options)
+        with explained(f"export to {place}"):
+            sync(fresh)
+            fresh.replace(place)
+            sync(place.parent)
+    finally:
+        fresh.unlink(missing_ok=True)
+
+
+def _with_xmp(picture: Any, packet: bytes) -> Any:
     import pyvips  # type: ignore[import-untyped]  # ships neither stubs nor a marker
 
-    layout = canvas.layout
-    total = -(-layout.height // layout.tile)
-    trouble: list[Exception] = []
-
-    def band(number: int) -> memoryview:
-        box = layout.band(number)
-        pixels = np.empty((box.height, box.width, 3), np.uint8)
-        for x0 in range(0, box.width, layout.tile):  # tile by tile, so that the band is in memory once
-            part = box._replace(x0=x0, x1=min(x0 + layout.tile, box.width))
-            pixels[:, part.x0 : part.x1] = canvas.read_image(part).transpose(1, 2, 0)
-        if progress is not None:
-            progress(number + 1, total)
-        return pixels.reshape(-1).data
-
-    tape = RawTiff(layout.width, layout.height, layout.tile, band)
-
-    def read(length: int) -> bytes:
-        try:
-            return tape.read(length)
-        except Exception as error:  # libvips takes no exceptions: end the tape here, and raise it below
-            trouble.append(error)
-            return b""
-
-    source = pyvips.SourceCustom()
-    source.on_read(read)
-    source.on_seek(tape.seek)
-    saver, options = SAVERS[ending]
-    try:
-        picture = pyvips.Image.tiffload_source(source, access="sequential", fail_on="truncated")
-        getattr(picture, saver)(str(fresh), **options)
-    except pyvips.Error as error:
-        if not trouble:
-            cause = " ".join(str(error).split())
-            raise CanvasError(f"cannot export to {fresh.with_name(fresh.name[1:])}: {cause}") from error
-    if trouble:
-        raise trouble[0]
+    copy = picture.copy()
+    copy.set_type(pyvips.GValue.blob_type, "xmp-data", packet)
+    return copy

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
 
 from raytile.errors import CanvasError
 from raytile.geometry.box import Box
@@ -10,15 +11,33 @@ from raytile.geometry.box import Box
 SUFFIX = ".zarr"
 IMAGE = "image"
 LATENTS = "latents"
+LEVEL = "level_{}"
 DIMENSIONS = ("c", "y", "x")
 RGB = 3
 FLOAT32_BYTES = 4
 CHUNK_SLACK = 4096  # a file ends somewhere inside a block, and incompressible data grows by a few bytes
 
 
+class ArraySpec(NamedTuple):
+    """One zarr array of a canvas: (c, y, x), in chunks."""
+
+    name: str
+    shape: tuple[int, int, int]
+    chunks: tuple[int, int, int]
+    dtype: str
+
+    @property
+    def worst_bytes(self) -> int:
+        """Bytes on disk when nothing compresses (the padding of edge chunks always does)."""
+        channels, height, width = self.shape
+        chunks = -(-height // self.chunks[1]) * -(-width // self.chunks[2])
+        return channels * height * width * (FLOAT32_BYTES if self.dtype == "float32" else 1) + chunks * CHUNK_SLACK
+
+
 @dataclass(frozen=True)
 class CanvasLayout:
-    """Two arrays cut into the same tiles: `image` (3, height, width), `latents` (channels, rows, columns).
+    """Two arrays cut into the same tiles: `image` (3, height, width), `latents` (channels, rows, columns); and
+    `level_0`, ... for the final latents of the coarser levels, whose (rows, columns) are `levels`, coarsest first.
 
     `tile_cells` is the side of a tile in cells, `factor` pixels a cell. The cells may reach beyond the
     picture (one smaller than a window, or not divided by `factor`): pixels are cropped to the picture, so a
@@ -32,10 +51,12 @@ class CanvasLayout:
     columns: int
     tile_cells: int
     factor: int
+    levels: tuple[tuple[int, int], ...] = ()
 
     def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            if value < 1:
+        sizes = {f"level {level}": min(size) for level, size in enumerate(self.levels)}
+        for name, value in {**vars(self), **sizes}.items():
+            if name != "levels" and value < 1:
                 raise CanvasError(f"canvas layout: {name} must be at least 1 (got {value})")
         if self.rows * self.factor < self.height or self.columns * self.factor < self.width:
             raise CanvasError(
@@ -78,10 +99,26 @@ class CanvasLayout:
 
     @property
     def worst_bytes(self) -> int:
-        """Bytes on disk when nothing compresses (the padding of edge chunks always does)."""
-        image = RGB * self.height * self.width
-        latents = FLOAT32_BYTES * self.channels * self.rows * self.columns
-        return image + latents + 2 * self.tiles * CHUNK_SLACK
+        """Bytes on disk when nothing compresses."""
+        return sum(spec.worst_bytes for spec in self.arrays())
+
+    def arrays(self) -> tuple[ArraySpec, ...]:
+        """All arrays, `image` and `latents` first."""
+        return (
+            ArraySpec(IMAGE, self.image_shape, self.image_chunks, "uint8"),
+            ArraySpec(LATENTS, self.latents_shape, self.latents_chunks, "float32"),
+            *(
+                ArraySpec(LEVEL.format(level), (self.channels, *size), self.latents_chunks, "float32")
+                for level, size in enumerate(self.levels)
+            ),
+        )
+
+    def described(self) -> dict[str, Any]:
+        """Plain values for the attributes of the zarr group."""
+        found = asdict(self)
+        if not self.levels:
+            del found["levels"]
+        return found
 
     def grid(self, tile: int) -> tuple[int, int]:
         """The (row, column) of a tile on the tile grid."""
@@ -99,9 +136,24 @@ class CanvasLayout:
         row, column = self.grid(tile)
         return _box(row, column, self.tile, self.height, self.width)
 
-    def band(self, row: int) -> Box:
-        """The pixel box of one whole row of tiles; empty below the picture."""
-        return _box(row, 0, self.tile, self.height, self.width)._replace(x1=self.width)
+    def level_size(self, level: int) -> tuple[int, int]:
+        """The (rows, columns) of a coarser level."""
+        if not 0 <= level < len(self.levels):
+            raise CanvasError(f"no level {level}: this canvas has {len(self.levels)} below the picture, from 0")
+        return self.levels[level]
+
+    def level_tiles(self, level: int) -> int:
+        """How many tiles a coarser level has, numbered row by row like those of the picture."""
+        rows, columns = self.level_size(level)
+        return -(-rows // self.tile_cells) * -(-columns // self.tile_cells)
+
+    def level_cells(self, level: int, tile: int) -> Box:
+        """The box of a tile of a coarser level, in that level's cells; never empty."""
+        rows, columns = self.level_size(level)
+        if not 0 <= tile < self.level_tiles(level):
+            raise CanvasError(f"no tile {tile}: level {level} has {self.level_tiles(level)}, numbered from 0")
+        row, column = divmod(tile, -(-columns // self.tile_cells))
+        return _box(row, column, self.tile_cells, rows, columns)
 
 
 def _box(row: int, column: int, side: int, height: int, width: int) -> Box:

@@ -12,8 +12,10 @@ from raytile.canvas.arrays import GROUP, make_arrays
 from raytile.canvas.bytes import LocalBytes
 from raytile.canvas.canvas import Canvas
 from raytile.canvas.disk import check_name, explained, readable, sync, sync_tree
+from raytile.canvas.fill import Progress, fill
 from raytile.canvas.head import Head
 from raytile.canvas.headstore import HEAD, HeadStore
+from raytile.canvas.inputs import Inputs
 from raytile.canvas.layout import CanvasLayout
 from raytile.canvas.owners import refuse_live
 from raytile.errors import CanvasError
@@ -21,7 +23,9 @@ from raytile.errors import CanvasError
 TEMPORARY = len("...new") + 64  # what a canvas's name gains while it is made: a token, at most
 
 
-def check(place: Path, layout: CanvasLayout, overwrite: bool, host: str, now: float) -> None:
+def check(
+    place: Path, layout: CanvasLayout, overwrite: bool, host: str, now: float, inputs: Inputs | None = None
+) -> None:
     """Raise `CanvasError` when a canvas of this layout cannot be created there; writes nothing."""
     regained = 0
     if os.path.lexists(place):
@@ -39,24 +43,35 @@ def check(place: Path, layout: CanvasLayout, overwrite: bool, host: str, now: fl
     check_name(place, base, TEMPORARY)
     with explained(f"ask how much of the disk at {base} is free"):
         free = shutil.disk_usage(base).free + regained
-    if layout.worst_bytes > free:
+    needed = layout.worst_bytes + sum(spec.worst_bytes for spec in (inputs.arrays(layout) if inputs else ()))
+    if needed > free:
         raise CanvasError(
-            f"the canvas needs up to {readable(layout.worst_bytes)} and {base} has {readable(free)} free:"
+            f"the canvas needs up to {readable(needed)} and {base} has {readable(free)} free:"
             " choose another disk or a smaller picture"
         )
 
 
-def create(place: Path, layout: CanvasLayout, head: Head, now: float) -> Canvas:
-    """Create an empty canvas in place of the one that may stand there; after a crash there is a whole one or none.
+def create(
+    place: Path,
+    layout: CanvasLayout,
+    head: Head,
+    now: float,
+    inputs: Inputs | None = None,
+    progress: Progress | None = None,
+) -> Canvas:
+    """Create a canvas, empty but for its inputs, in place of the one that may stand there.
 
-    A crash between the two renames of an overwrite leaves the old canvas whole beside, as `.NAME.zarr.TOKEN.old`."""
+    After a crash there is a whole one or none. One between the two renames of an overwrite leaves the old canvas whole
+    beside, as `.NAME.zarr.TOKEN.old`."""
     fresh, old = (place.with_name(f".{place.name}.{head.owner.token}.{end}") for end in ("new", "old"))
     made: list[Path] = []
     try:
         with explained(f"create {place}"):
             _make_parents(place.parent, made)
             fresh.mkdir()
-            make_arrays(str(fresh), layout)
+            make_arrays(str(fresh), layout, inputs.arrays(layout) if inputs else ())
+            if inputs is not None:
+                fill(LocalBytes(fresh), str(place), layout, inputs, progress=progress)
             tag = HeadStore(LocalBytes(fresh)).create(head)
             sync_tree(fresh)
             if os.path.lexists(place):

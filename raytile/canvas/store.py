@@ -12,8 +12,10 @@ from pathlib import Path
 from raytile.canvas import local, place
 from raytile.canvas.arrays import GROUP, layout_of, open_array
 from raytile.canvas.canvas import Canvas
+from raytile.canvas.fill import Progress
 from raytile.canvas.head import Head
 from raytile.canvas.headstore import HEAD, HeadStore
+from raytile.canvas.inputs import Inputs, verify
 from raytile.canvas.layout import IMAGE, LATENTS, SUFFIX, CanvasLayout
 from raytile.canvas.place import bytes_at, is_remote, where
 from raytile.errors import CanvasError
@@ -27,8 +29,10 @@ def check(
     overwrite: bool = False,
     host: str = "",
     clock: Callable[[], float] = time.time,
+    inputs: Inputs | None = None,
 ) -> None:
-    """Raise `CanvasError` when a canvas of this layout cannot be created there.
+    """Raise `CanvasError` when a canvas of this layout cannot be created there, `InvalidRequest` when its
+    inputs cannot be taken in.
 
     Leaves nothing behind: on a disk it only looks, in a bucket it writes a small object and removes it. `host` is
     this machine's name, and `clock` says the seconds since 1970, to tell whether a canvas that says it is running
@@ -42,7 +46,9 @@ def check(
 
         bucket.check(target, overwrite, host, clock())
     else:
-        local.check(Path(target), layout, overwrite, host, clock())
+        local.check(Path(target), layout, overwrite, host, clock(), inputs)
+    if inputs is not None:
+        verify(inputs, target)
 
 
 def create(
@@ -51,21 +57,24 @@ def create(
     head: Head,
     overwrite: bool = False,
     clock: Callable[[], float] = time.time,
+    inputs: Inputs | None = None,
+    progress: Progress | None = None,
 ) -> Canvas:
     """Create an empty canvas, ready for `commit`; whenever the power goes, there is a whole canvas or none.
 
-    Checks everything first (see `check`). With `overwrite` a canvas that stands there is replaced, unless its owner
-    still lives; anything that is not a canvas stays."""
+    With `inputs` it holds them from the beginning; `progress` is told how many of their chunks are copied, and of how
+    many. Checks everything first (see `check`). With `overwrite` a canvas that stands there is replaced, unless its
+    owner still lives; anything that is not a canvas stays."""
     target = where(path)
-    check(target, layout, overwrite, head.owner.host, clock)
+    check(target, layout, overwrite, head.owner.host, clock, inputs)
     promised = (head.request.width, head.request.height, head.tiles_total)
     if promised != (layout.width, layout.height, layout.tiles):
         raise CanvasError(f"the head of {target} and its layout disagree on the size of the picture")
     if is_remote(target):
         from raytile.canvas import bucket
 
-        return bucket.create(target, layout, head, clock())
-    return local.create(Path(target), layout, head, clock())
+        return bucket.create(target, layout, head, clock(), inputs, progress)
+    return local.create(Path(target), layout, head, clock(), inputs, progress)
 
 
 def exists(path: Path | str) -> bool:
@@ -83,7 +92,10 @@ def open(path: Path | str) -> Canvas:
         if not objects.exists(GROUP):
             raise CanvasError(f"{target} is not a raytile canvas: it has no {GROUP}")
     held = HeadStore(objects).read()
-    layout = layout_of(open_array(objects, IMAGE), open_array(objects, LATENTS), target)
+    group = objects.read(GROUP)
+    layout = layout_of(
+        open_array(objects, IMAGE), open_array(objects, LATENTS), None if group is None else group[0], target
+    )
     head = held[0]
     asked, found = f"{head.request.width}x{head.request.height}", f"{layout.width}x{layout.height}"
     if asked != found:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -68,13 +70,15 @@ def test_pixels_are_the_cells_scaled_and_cropped(layout: CanvasLayout) -> None:
 
 
 @given(layouts())
-def test_bands_stack_up_to_the_picture(layout: CanvasLayout) -> None:
-    bands = [layout.band(row) for row in range(layout.tile_rows)]
-    assert sum(band.area for band in bands) == layout.width * layout.height
-    assert all(
-        layout.band(layout.grid(tile)[0]).intersect(layout.pixels(tile)) == layout.pixels(tile)
-        for tile in range(layout.tiles)
-    )
+def test_tiles_of_a_level_cover_its_cells_exactly_once(layout: CanvasLayout) -> None:
+    layout = replace(layout, levels=((3, 5), (layout.rows, layout.columns)))
+    for level, size in enumerate(layout.levels):
+        count = np.zeros(size, int)
+        for tile in range(layout.level_tiles(level)):
+            box = layout.level_cells(level, tile)
+            count[box.y0 : box.y1, box.x0 : box.x1] += 1
+        assert (count == 1).all()
+    assert [layout.level_cells(1, tile) for tile in range(layout.tiles)] == [*map(layout.cells, range(layout.tiles))]
 
 
 def test_chunk_keys_are_those_of_zarr() -> None:

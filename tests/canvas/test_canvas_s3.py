@@ -79,7 +79,7 @@ def test_what_was_written_is_read_back(bucket: str, tmp_path: Path) -> None:
     assert facts["path"] == bucket
     assert facts["bytes_on_disk"] == sum(bytes_at(bucket).sizes().values()) > 90 * 70 * 3
     chunks = {f"{name}/c/0/{y}/{x}" for name in ("image", "latents") for y in range(3) for x in range(3)}
-    assert keys(bucket) == {*buckets.METADATA, HEAD, *chunks}
+    assert keys(bucket) == {*buckets._metadata(SMALL), HEAD, *chunks}
 
 
 def test_it_is_a_plain_zarr_group_for_others(bucket: str, s3: Server) -> None:
@@ -276,7 +276,7 @@ def test_the_power_goes_at_any_request_of_an_overwrite(
         whole = made(Failing(objects, len(seen)), layout, "t1")
         seen.append(what_stands(place, layout))
         assert made(objects, layout, "t2")  # whatever it is, the next try makes the canvas
-        assert {*objects.sizes()} == {*buckets.METADATA, HEAD}
+        assert {*objects.sizes()} == {*buckets._metadata(SMALL), HEAD}
         assert store.open(place).layout == layout
     assert sorted(set(seen), key=seen.index) == states
 

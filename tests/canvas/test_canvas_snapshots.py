@@ -122,7 +122,7 @@ def test_latents_are_read_by_box(canvas: Canvas) -> None:
     assert found.dtype == np.float32
     np.testing.assert_array_equal(found[:, :2], cells(SMALL, 0)[:, 2:])
     np.testing.assert_array_equal(found[:, 2:], cells(SMALL, 3)[:, :2])
-    with pytest.raises(CanvasError, match="does not lie in the 12x10 cells"):
+    with pytest.raises(CanvasError, match="does not lie in latents of 12x10"):
         canvas.read_latents(Box(0, 11, 0, 1))
 
 

@@ -123,7 +123,7 @@ def test_tiles_must_have_their_shape_and_dtype(tmp_path: Path) -> None:
         canvas.write_latents(0, np.zeros((4, 4, 4), np.float64))
     with pytest.raises(CanvasError, match="no tile 9"):
         canvas.write_latents(9, np.zeros((4, 4, 4), np.float32))
-    with pytest.raises(CanvasError, match="does not lie in the picture"):
+    with pytest.raises(CanvasError, match="does not lie in image"):
         canvas.read_image(Box(0, 71, 0, 1))
 
 

@@ -1,0 +1,190 @@
+"""What a canvas takes in when it is made: pictures to start from, masks, control. Described here, copied by `fill`."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from raytile.canvas.layout import LATENTS, RGB, SUFFIX, ArraySpec, CanvasLayout
+from raytile.canvas.place import is_remote
+from raytile.errors import CanvasError, InvalidRequest
+from raytile.geometry.box import Box
+from raytile.plan.request import MAX_SIDE, RenderRequest
+from raytile.plan.scene import Picture
+
+SOURCE_IMAGE, SOURCE_LATENTS, MASK, CONTROL = "source_image", "source_latents", "mask_{}", "control"
+NAMES = re.compile(rf"{SOURCE_IMAGE}|{SOURCE_LATENTS}|mask_\d+|{CONTROL}")
+READ_BYTES = 2**20
+
+
+@dataclass(frozen=True)
+class Input:
+    """A picture that can be taken in: its size as it is shown, and what is in it.
+
+    `sha256`: of a file's bytes; of a canvas the SHA-256 over its digests of latents and pixels."""
+
+    kind: Literal["file", "canvas"]
+    width: int
+    height: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Taken:
+    """A picture (file or finished canvas) that is scaled to width x height as it is taken in.
+
+    `sha256`: what it must hold, as `identify` told; empty: whatever it holds."""
+
+    path: str
+    width: int
+    height: int
+    sha256: str = ""
+
+
+@dataclass(frozen=True)
+class Parent:
+    """A finished canvas of the same model that is painted on: its top left pixel lies at `place` (x, y) of the new one.
+
+    `touched` are the tiles of the new canvas that are painted; all others are copied and must lie within the parent
+    (see `holds`)."""
+
+    path: str
+    place: tuple[int, int]
+    touched: frozenset[int]
+    sha256: str = ""
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """All that a canvas takes in. Arrays: `source_image` from `source` or `parent` (of the touched tiles only),
+    `source_latents` from `parent`, `mask_0`, ... (see `masks_of`), `control`; masks and control in shades of grey, of
+    the size of the picture."""
+
+    source: Taken | None = None
+    parent: Parent | None = None
+    masks: tuple[Taken, ...] = ()
+    control: Taken | None = None
+
+    def __post_init__(self) -> None:
+        if self.source is not None and self.parent is not None:
+            raise InvalidRequest("source: a canvas is painted on, or a picture is taken as source, not both: leave one")
+
+    def pictures(self) -> Iterator[tuple[str, Taken]]:
+        """Each picture that is scaled, with the name of its array."""
+        if self.source is not None:
+            yield SOURCE_IMAGE, self.source
+        for number, mask in enumerate(self.masks):
+            yield MASK.format(number), mask
+        if self.control is not None:
+            yield CONTROL, self.control
+
+    def origins(self) -> Iterator[tuple[str, str]]:
+        """Path and sha256 of everything that is taken in."""
+        if self.parent is not None:
+            yield self.parent.path, self.parent.sha256
+        for _, picture in self.pictures():
+            yield picture.path, picture.sha256
+
+    def arrays(self, layout: CanvasLayout) -> tuple[ArraySpec, ...]:
+        """The arrays that stand beside those of the layout."""
+
+        def image(name: str, channels: int, width: int, height: int) -> ArraySpec:
+            return ArraySpec(name, (channels, height, width), (channels, layout.tile, layout.tile), "uint8")
+
+        found = []
+        if self.parent is not None:
+            found.append(image(SOURCE_IMAGE, RGB, layout.width, layout.height))
+            found.append(ArraySpec(SOURCE_LATENTS, layout.latents_shape, layout.latents_chunks, "float32"))
+        for name, picture in self.pictures():
+            if name != SOURCE_IMAGE and (picture.width, picture.height) != (layout.width, layout.height):
+                raise CanvasError(
+                    f"{name} of {picture.path} must be scaled to the {layout.width}x{layout.height} pixels"
+                )
+            found.append(image(name, RGB if name == SOURCE_IMAGE else 1, picture.width, picture.height))
+        return tuple(found)
+
+
+def masks_of(request: RenderRequest) -> tuple[Picture, ...]:
+    """The mask images of a request in the order of `mask_0`, `mask_1`, ...: those of regions, then of repaint."""
+    return tuple(shape.mask for shape in (*request.regions, *request.repaint) if shape.mask is not None)
+
+
+def holds(layout: CanvasLayout, parent: CanvasLayout, place: tuple[int, int], tile: int) -> bool:
+    """Whether a tile lies wholly within a parent at `place` (x, y), in pixels and in cells: what can be copied."""
+    x, y = place
+    pixels, cells = (
+        layout.pixels(tile).shift(-y, -x),
+        layout.cells(tile).shift(-(y // layout.factor), -(x // layout.factor)),
+    )
+    whole, grid = Box(0, parent.height, 0, parent.width), Box(0, parent.rows, 0, parent.columns)
+    return pixels.intersect(whole).area == pixels.area and cells.intersect(grid).area == cells.area
+
+
+def check_parent(layout: CanvasLayout, parent: CanvasLayout, place: tuple[int, int]) -> None:
+    """Raise `InvalidRequest` unless a canvas can be painted onto one of `parent` that lies at `place` (x, y)."""
+    x, y = place
+    if (layout.channels, layout.factor) != (parent.channels, parent.factor):
+        raise InvalidRequest("source: the canvas was painted by another kind of model: name the model that painted it")
+    if x % layout.factor or y % layout.factor:
+        raise InvalidRequest(f"place: must be multiples of {layout.factor} pixels (got {x},{y})")
+    if x < 0 or y < 0 or x + parent.width > layout.width or y + parent.height > layout.height:
+        raise InvalidRequest(
+            f"place: {parent.width}x{parent.height} pixels at {x},{y} reach beyond {layout.width}x{layout.height}:"
+            " choose a larger size or another place"
+        )
+
+
+def identify(path: str | Path) -> Input:
+    """What lies at `path`, an image file (PNG, JPEG, TIFF, WebP) or a finished canvas (also s3://BUCKET/NAME.zarr).
+
+    Decodes no pixel, and reads a file once, in pieces. Raises `InvalidRequest`, one line that names the fix."""
+    if is_remote(path) or Path(path).name.endswith(SUFFIX):
+        return _canvas(path)
+    from raytile.canvas.picture import shown_size
+
+    width, height = shown_size(path)
+    if max(width, height) > MAX_SIDE:
+        raise InvalidRequest(f"{path}: {width}x{height} pixels are too many, at most {MAX_SIDE} a side: scale it down")
+    whole = hashlib.sha256()
+    try:
+        with Path(path).open("rb") as file:
+            while data := file.read(READ_BYTES):
+                whole.update(data)
+    except OSError as error:
+        raise InvalidRequest(f"cannot read {path}: {error.strerror}") from None
+    return Input("file", width, height, whole.hexdigest())
+
+
+def _canvas(path: str | Path) -> Input:
+    from raytile.canvas import store
+    from raytile.canvas.digest import combine
+
+    try:
+        canvas = store.open(path)
+        head = canvas.head()
+        if head.state != "finished" or head.done < head.tiles_total:
+            raise InvalidRequest(f"{path} is {head.state}: only a finished canvas can be taken in, try raytile resume")
+        summary = head.summary or {}
+        if not {f"{LATENTS}_sha256", "pixels_sha256"} <= {*summary}:
+            latents, pixels = canvas.digests()
+        else:
+            latents, pixels = summary["latents_sha256"], summary["pixels_sha256"]
+        return Input("canvas", canvas.layout.width, canvas.layout.height, combine([latents, pixels]))
+    except CanvasError as error:
+        raise InvalidRequest(str(error)) from None
+
+
+def verify(inputs: Inputs, target: str) -> None:
+    """Raise `InvalidRequest` unless everything is there and as it was looked at, and none of it lies at `target`."""
+    from raytile.canvas.place import where
+
+    for path, sha256 in dict.fromkeys(inputs.origins()):
+        if where(path) == target:
+            raise InvalidRequest(f"{path} cannot be both source and result: choose another name for the result")
+        found = identify(path).sha256
+        if sha256 not in ("", found):
+            raise InvalidRequest(f"{path} has changed since it was looked at: start again")
