@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
-from raytile import cli_paint
+from raytile import cli_paint, cli_rework
 from raytile.cli_options import (
     CanvasOptions,
     CanvasPlace,
@@ -114,6 +114,13 @@ app.command("resume", epilog="**Example:** raytile resume planet.zarr --workers 
 app.command("batch", epilog="**Example:** raytile batch prompts.jsonl --size 2048x1024 --out worlds --pictures png")(
     spread(cli_paint.batch)
 )
+
+for _again, _shown in (
+    (cli_rework.upscale, "upscale draft.zarr --size 8192x4096 --png large.png"),
+    (cli_rework.repaint, 'repaint planet.zarr --box 512,256,300,200 --prompt "islands" --out islands.zarr'),
+    (cli_rework.extend, "extend valley.zarr --right 1024 --out wide.zarr"),
+):
+    app.command(_again.__name__, epilog=f"**Example:** raytile {_shown}")(spread(_again))
 
 
 @app.command()

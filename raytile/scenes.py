@@ -108,6 +108,23 @@ def settle(*layers: Layer) -> RenderRequest:
         raise origin.get(field, Layer("", {})).fault(str(error)) from None
 
 
+def sides(at: Layer) -> dict[str, Any]:
+    """What `size` of a layer says: width and height, and the `side` of a cube's face if it is one number."""
+    size = at.values["size"]
+    for name in ("width", "height"):
+        if name in at.values:
+            raise at.fault(f"size: stands beside {name}: leave one of them out")
+    if isinstance(size, list | tuple) and len(size) == 2:
+        return {"width": size[0], "height": size[1]}
+    text = str(size).strip()
+    if text.isdecimal() and len(text) < 10:
+        return {"width": 3 * int(text), "height": 2 * int(text), "side": text}
+    try:
+        return dict(zip(("width", "height"), parse_size(text), strict=True))
+    except InvalidRequest as error:
+        raise at.fault(str(error)) from None
+
+
 def parse_size(text: str) -> tuple[int, int]:
     """`2048x1024` as (width, height); raises `InvalidRequest`."""
     match = re.fullmatch(r"\s*(\d{1,9})\s*[xX×]\s*(\d{1,9})\s*", text)
@@ -195,7 +212,8 @@ def _merged(layers: Iterable[Layer]) -> tuple[dict[str, Any], dict[str, Layer]]:
     for one in layers:
         given = dict(one.values)
         if "size" in given:
-            given.update(_sides(one, given))
+            given.update(sides(one))
+            del given["size"]
             values.pop("side", None)
         units = given.pop("units", "pixels")
         if units not in UNITS:
@@ -204,23 +222,6 @@ def _merged(layers: Iterable[Layer]) -> tuple[dict[str, Any], dict[str, Layer]]:
         values.update(given)
         origin.update(dict.fromkeys(given, one))
     return values, origin
-
-
-def _sides(at: Layer, given: dict[str, Any]) -> dict[str, Any]:
-    """What `size`, which is taken out of `given`, says: width and height, and whether as one side of a cube's face."""
-    size = given.pop("size")
-    for name in ("width", "height"):
-        if name in given:
-            raise at.fault(f"size: stands beside {name}: leave one of them out")
-    if isinstance(size, list | tuple) and len(size) == 2:
-        return {"width": size[0], "height": size[1]}
-    text = str(size).strip()
-    if text.isdecimal() and len(text) < 10:
-        return {"width": 3 * int(text), "height": 2 * int(text), "side": text}
-    try:
-        return dict(zip(("width", "height"), parse_size(text), strict=True))
-    except InvalidRequest as error:
-        raise at.fault(str(error)) from None
 
 
 def _size(values: Mapping[str, Any], origin: Mapping[str, Layer], side: str | None, last: Layer) -> dict[str, Any]:
@@ -247,7 +248,9 @@ def _size(values: Mapping[str, Any], origin: Mapping[str, Layer], side: str | No
 def _of_tileset(values: Mapping[str, Any], origin: Mapping[str, Layer], tileset: object) -> dict[str, Any]:
     """The tileset, read if it is a file, and the size that its pictures take."""
     from raytile.models import registry
-    from raytile.plan.tilesets import canvas_size, read_tileset
+    from raytile.plan.request import RenderRequest
+    from raytile.plan.tilesets import read_tileset
+    from raytile.plan.tilesets import size as size_of
 
     for name in ("width", "height"):
         if name in values:
@@ -255,7 +258,8 @@ def _of_tileset(values: Mapping[str, Any], origin: Mapping[str, Layer], tileset:
     try:
         if isinstance(tileset, str):
             tileset = read_tileset(tileset.removeprefix(TILESET))
-        width, height = canvas_size(tileset, registry.resolve(values.get("model", "terra")).factor)
+        wish = RenderRequest.parse(prompt="", width=1, height=1, tileset=tileset)
+        width, height = size_of(wish, registry.resolve(str(values.get("model", "terra"))).factor)
     except RaytileError as error:
         raise origin.get("tileset", origin.get("topology", Layer("", {}))).fault(str(error)) from None
     return {"tileset": tileset, "width": width, "height": height}
