@@ -42,12 +42,15 @@ BESIDE = {
     "cli_options": "cli",
     "cli_paint": "cli",
     "cli_picture": "cli",
+    "cli_rework": "cli",
     "manifest": "cli",
     "news": "cli",
     "progress": "cli",
     "report": "cli",
+    "reworks": "api",
     "scenes": "api",
     "pipeline": "api",
+    "taking": "api",
 }
 # Where a library may appear; every other file must do without.
 LIBRARIES = {
@@ -61,7 +64,7 @@ LIBRARIES = {
     "ray": ("engine/ray/*", "serve/deployment.py", "metrics.py", "train/*"),
     "yaml": ("scenes.py",),
     "fastapi": ("serve/*",),
-    "typer": ("cli.py", "cli_options.py", "cli_paint.py", "cli_picture.py", "train/cli.py"),
+    "typer": ("cli.py", "cli_options.py", "cli_paint.py", "cli_picture.py", "cli_rework.py", "train/cli.py"),
     "rich": ("cli.py", "cli_paint.py", "progress.py", "report.py", "train/*"),
 }
 # These rooms know nothing but the standard library and this.
