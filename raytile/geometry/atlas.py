@@ -172,16 +172,20 @@ class Atlas:
         """What a patch shows whose top left cell is (y, x) of `face`, counted from its top left corner, at `step`.
 
         Raises `Vertex` where it would hold one, `ValueError` where it sticks out over a side that is not joined."""
-        rect = Box(y, y + height, x, x + width)
-        found = tuple(sorted(self._walk(face, rect, step, x_first=True), key=lambda part: (part.y, part.x)))
-        box = self.faces[face].box
-        if (y < 0 or y + height > box.height) and (x < 0 or x + width > box.width):
-            try:
-                meet = _agree(found, tuple(self._walk(face, rect, step, x_first=False)))
-            except ValueError:
-                meet = False
-            if not meet:
-                raise Vertex(f"{height}x{width} cells at ({y}, {x}) of {self.faces[face].name} hold a vertex")
+        rect, box = Box(y, y + height, x, x + width), self.faces[face].box
+        rows, columns = (y < 0, y + height > box.height), (x < 0, x + width > box.width)
+        for edge, out in zip((*ALONG, *ACROSS), (*rows, *columns), strict=True):
+            if out and (face, edge) not in self._ways:
+                raise self._ends(face, edge)
+        if not (any(rows) and any(columns)):
+            return _in_order(self._walk(face, rect, step, x_first=True))
+        try:
+            found = _in_order(self._walk(face, rect, step, x_first=True))
+            flat = _agree(found, tuple(self._walk(face, rect, step, x_first=False)))
+        except ValueError:
+            flat = False
+        if not flat:
+            raise Vertex(f"{height}x{width} cells at ({y}, {x}) of {self.faces[face].name} hold a vertex")
         return found
 
     def patch(self, tiling: Tiling, face: int, y: int, x: int, height: int, width: int, step: int) -> Mosaic:
@@ -228,6 +232,9 @@ class Atlas:
             ways.update((side, _Way(join.other, join.mirrored, join.shift)) for side in join.one)
         return ways
 
+    def _ends(self, face: int, edge: Edge) -> ValueError:
+        return ValueError(f"{self.faces[face].name} ends at its {edge} side")
+
     def _walk(self, face: int, rect: Box, step: int, *, x_first: bool, back: bool = False) -> Iterator[Part]:
         """The cells of `rect` of `face`, side after side; `back`: a side that is not joined sends one back."""
         todo = [(face, rect, 0, 0, 0)]
@@ -243,7 +250,7 @@ class Atlas:
                 way = self._ways.get((face, edge))
                 if way is None:
                     if not back:
-                        raise ValueError(f"{self.faces[face].name} ends at its {edge} side")
+                        raise self._ends(face, edge)
                     way = _Way(((face, edge),), mirrored=True, shift=0)
                 entered = way.partners[step % len(way.partners)][0]
                 for part, there, turned in self._enter((face, edge), way, step, sub):
@@ -276,6 +283,10 @@ def cut(tiling: Tiling, parts: Iterable[Part]) -> tuple[Piece, ...]:
                 tile = row.tile * tiling.x.tiles + column.tile
                 found.append(Piece(tile, sub, *_found(box, turn, y, x, sub), turn))
     return tuple(found)
+
+
+def _in_order(parts: Iterable[Part]) -> tuple[Part, ...]:
+    return tuple(sorted(parts, key=lambda part: (part.y, part.x)))
 
 
 def _found(whole: Box, turn: int, y: int, x: int, sub: Box) -> tuple[int, int]:

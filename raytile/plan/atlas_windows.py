@@ -188,7 +188,8 @@ def _strided(axis: Axis, low: bool, high: bool, size: int, stride: int) -> tuple
 
 def _inside(origins: Iterable[int], last: int, low: bool, high: bool) -> tuple[int, ...]:
     """`origins`, those that stick out where they may not moved back inside; ascending, each once."""
-    return tuple(sorted({min(max(o, o if low else 0), o if high else last) for o in origins}))
+    bounded = (origin if low else max(origin, 0) for origin in origins)
+    return tuple(sorted({origin if high else min(origin, last) for origin in bounded}))
 
 
 def _given(atlas: Atlas, parts: tuple[Part, ...]) -> tuple[Part, ...]:
