@@ -13,6 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from raytile import taking
 from raytile.canvas import claims, shared, store
 from raytile.canvas.canvas import Canvas
 from raytile.canvas.head import Head, ModelName, Owner
@@ -20,12 +21,13 @@ from raytile.canvas.keeper import Keeper
 from raytile.canvas.layout import CanvasLayout
 from raytile.engine.driver import Driver
 from raytile.engine.pool import Crew, Pool, Setup
-from raytile.engine.terms import FRESH, Bounds, Start
+from raytile.engine.terms import Bounds, Start
 from raytile.errors import CanvasError, InvalidRequest, RenderCancelled, first_line
 from raytile.events import ClaimWaiting, Listener
 from raytile.models import registry
-from raytile.plan.plan import Plan, make_plan
+from raytile.plan.plan import Plan
 from raytile.plan.request import RenderRequest
+from raytile.plan.settle import make_plan
 
 DEVICES = ("auto", "cpu", "cuda")
 LEASE = "RAYTILE_LEASE"
@@ -33,10 +35,11 @@ LONGEST_LEASE = 3600.0
 
 
 def plan(request: RenderRequest) -> Plan:
-    """Settle a request: read its model's shape, choose what was left open, check the whole. Runs and writes nothing.
+    """Settle a request: read its model's shape and look at its pictures, choose what was left open, check the whole.
+    Runs and writes nothing.
 
     Raises `InvalidRequest` or `InvalidModel`, each one line that names the fix."""
-    return make_plan(request, registry.resolve(request.model))
+    return make_plan(taking.looked_at(request), registry.resolve(request.model))
 
 
 def render(
@@ -69,7 +72,7 @@ def render(
     means = _means(workers, in_process, address, device, worker_resources, snapshot_every, pool, listeners)
     lease = _lease(lease)
     plan_, where = plan(request), store.where(out)
-    layout, owner = canvas_layout(plan_), _owner()
+    layout, owner, inputs = canvas_layout(plan_), _owner(), taking.inputs_of(plan_)
     if resume and not overwrite and store.exists(where):
         found = store.open(where).head()
         if found.plan_hash != plan_.hash:
@@ -78,15 +81,16 @@ def render(
                 "choose another name, or replace it with --overwrite"
             )
         return _go_on(where, plan_, lease, means)
-    store.check(where, layout, overwrite, socket.gethostname())
+    store.check(where, layout, overwrite, socket.gethostname(), inputs=inputs)
     head = _first_head(plan_, owner, lease)
 
     def begin() -> tuple[Canvas, Keeper]:
-        canvas = store.create(where, layout, head, overwrite)
+        canvas = store.create(where, layout, head, overwrite, inputs=inputs)
         shared.remove_proof(where, owner.token)
         return canvas, Keeper(canvas, clock=time.time)
 
-    return _run(Setup(plan_, where, layout, device, owner.token), begin, FRESH, False, means)
+    start = Start(tiles_done=frozenset(taking.untouched(plan_)))
+    return _run(Setup(plan_, where, layout, device, owner.token), begin, start, False, means)
 
 
 def resume(
@@ -145,6 +149,7 @@ def canvas_layout(plan: Plan) -> CanvasLayout:
         columns=plan.tiling.x.cells,
         tile_cells=plan.tiling.y.tile,
         factor=plan.spec.factor,
+        levels=tuple((level.tiling.y.cells, level.tiling.x.cells) for level in plan.levels[:-1]),
     )
 
 

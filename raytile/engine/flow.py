@@ -56,7 +56,7 @@ class Flow:
         for worker in to.after.members:
             refs[self._pool.call(worker, "assume", *told, *inboxes[worker])[0]] = worker
         self._epoch, self._partition, self._fresh = to.epoch, to.after, True
-        self._count(reads, 1 + memory)
+        self._count(reads, 1 + memory + self._plan.levels[level].anchored)
         return refs
 
     def submit(self, run: RunPhase) -> dict[Ref, int]:
@@ -65,6 +65,7 @@ class Flow:
         kind, level, step = self._course[run.phase]
         head = (self._epoch, run.phase)
         args: dict[str, tuple[Any, ...]] = {
+            "clean": (*head, level),
             "begin": (*head, level),
             "step": (*head, level, step, run.whole, run.save),
             "end": (*head, level),
@@ -76,7 +77,7 @@ class Flow:
             this = route(plan, partition, level, step)
             sends = set(this.pairs)
             self.bytes_planned += this.cells * plan.spec.channels * FLOAT32
-        elif kind == "end":
+        elif kind in ("clean", "end"):
             reads = reads_before(plan, partition, self._course[run.phase + 1])
             sends = set(reads)
             self._count(reads)

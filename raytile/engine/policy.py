@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
 from raytile.plan.route import Partition
 
 SNAPSHOT_SHARE = 0.02
@@ -40,11 +43,11 @@ def deal(members: tuple[int, ...], seconds_per_row: Mapping[int, float]) -> Part
 
 
 def step_seconds(
-    partition: Partition, seconds_per_row: Mapping[int, float], windows: int, rows: int, micro_batch: int
+    partition: Partition, seconds_per_row: Mapping[int, float], rows: NDArray[np.int64], micro_batch: int
 ) -> float:
-    """How long the slowest member takes over a step of so many windows of `rows` rows each."""
-    cuts = partition.cuts(windows)
-    batches = [-(-(cuts[k + 1] - cuts[k]) * rows // micro_batch) for k in range(partition.workers)]
+    """How long the slowest member takes over a step whose windows take so many `rows` each, dealt as if all alike."""
+    cuts, mean = partition.cuts(len(rows)), float(rows.mean()) if len(rows) else 0.0
+    batches = [-(-(cuts[k + 1] - cuts[k]) * mean // micro_batch) for k in range(partition.workers)]
     return max(
         number * micro_batch * seconds_per_row.get(worker, 0.0)
         for number, worker in zip(batches, partition.members, strict=True)

@@ -126,8 +126,7 @@ class RenderState:
             return None
         _, level, step = self.course[min(self.whole, len(self.course) - 1)]
         step = min(step, self._plan.steps - 1)  # `end` and `keep` take less than the step before them
-        windows, rows = len(self._plan.windows(level, step)), self._plan.rows(step)
-        return policy.step_seconds(self.partition, known, windows, rows, self._plan.micro_batch)
+        return policy.step_seconds(self.partition, known, self._plan.rows(level, step), self._plan.micro_batch)
 
     @property
     def over(self) -> bool:
@@ -347,9 +346,8 @@ class RenderState:
         if after == self.partition or not self._pace.settled(after.members):
             return False
         _, level, step = self.course[self.submitted]
-        windows, rows, batch = len(self._plan.windows(level, step)), self._plan.rows(step), self._plan.micro_batch
-        known = self._pace.known()
-        now, then = (policy.step_seconds(p, known, windows, rows, batch) for p in (self.partition, after))
+        known, rows, batch = self._pace.known(), self._plan.rows(level, step), self._plan.micro_batch
+        now, then = (policy.step_seconds(p, known, rows, batch) for p in (self.partition, after))
         return then < now * policy.WORTH_MOVING and now - then > policy.WORTH_SECONDS
 
     def _save(self) -> bool:

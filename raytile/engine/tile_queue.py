@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator
 
+from raytile.plan.around import around
 from raytile.plan.plan import Plan
 
 
@@ -17,7 +18,7 @@ class TileQueue:
     """Tiles given to a worker at a time: one to decode, one to follow."""
 
     def __init__(self, plan: Plan, kept: bool, checkable: Collection[int]) -> None:
-        self._tiling, self._halo = plan.tiling, plan.spec.decode_halo
+        self._level, self._tiling, self._halo = plan.levels[-1], plan.tiling, plan.spec.decode_halo
         everything = range(plan.tiling.count)
         self._kept = set(everything) if kept else set()
         self._checkable = frozenset(checkable)
@@ -73,7 +74,8 @@ class TileQueue:
         return self._waiting[0] if self._waiting and self.denoised else None
 
     def _ready(self, tile: int) -> bool:
-        return self.has(self._tiling.around(tile, self._halo)[0].tiles())
+        near = around(self._level, self._tiling.core(tile), self._halo)
+        return self.has(other for part in near for other in part.patch.tiles())
 
     def take(self, worker: int, tile: int) -> bool:
         """A tile is done; False if it was not this worker's to do."""

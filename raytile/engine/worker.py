@@ -18,6 +18,7 @@ from raytile import __version__
 from raytile.canvas import shared
 from raytile.canvas.canvas import Canvas
 from raytile.canvas.digest import digest
+from raytile.engine.decoding import Decoder
 from raytile.engine.memory import peak_rss_bytes
 from raytile.engine.messages import Flat
 from raytile.engine.pool import Setup
@@ -42,8 +43,10 @@ class Worker:
         device = pick_device(setup.device)
         self.number, self.device = number, device
         self.module = module or registry.load(setup.plan.spec, device, setup.plan.request.dtype)
-        self.group = TileGroup(setup.plan, self.module, number, stopped)
         self._canvas = Canvas(setup.canvas, setup.layout)
+        self.group = TileGroup(setup.plan, self.module, number, stopped, self._canvas)
+        self._decoder = Decoder(setup.plan, self.module, self._canvas)
+        self._last = len(setup.plan.levels) - 1
         self._saver = Saver(number, self._canvas)
         self._micro_batch = setup.plan.micro_batch
         self._epoch = 0
@@ -84,6 +87,11 @@ class Worker:
 
     # -- phases --------------------------------------------------------------------------------------------------
 
+    def clean(self, epoch: int, phase: int, level: int, *messages: Flat) -> list[Any]:
+        with self._timed(epoch):
+            sent = self.group.clean(level, *messages)
+        return [self._done(epoch, phase), *sent]
+
     def begin(self, epoch: int, phase: int, level: int, *messages: Flat) -> list[Any]:
         with self._timed(epoch):
             self.group.begin(level, *messages)
@@ -105,6 +113,9 @@ class Worker:
     def end(self, epoch: int, phase: int, level: int, *predictions: Flat) -> list[Any]:
         with self._timed(epoch):
             sent = self.group.end(level, *predictions)
+            if level < self._last:
+                for tile, cells in self.group.finished().items():
+                    self._canvas.write_level(level, tile, cells)
         return [self._done(epoch, phase), *sent]
 
     def keep(self, epoch: int, phase: int) -> list[Any]:
@@ -125,12 +136,13 @@ class Worker:
                 with suppress(CanvasError):  # it is not there, or damaged: decode it after all
                     found = self._canvas.latents_digest(tile), self._canvas.pixels_digest(tile)
                     return TileDone(self.number, tile, *found, self.counts())
-            pixels, cells = self.group.decode(tile, self._canvas.read_latents)
+            pixels, cells = self._decoder.decode(tile)
             if not bool(torch.isfinite(pixels).all()):
                 raise RenderFailed(f"tile {tile} came out as no picture (NaN): try another --dtype or --guidance")
             levels = ((pixels / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8).numpy()
             box = self._canvas.layout.pixels(tile)
-            pixels_sha256 = self._canvas.write_image(tile, levels[:, : box.height, : box.width])
+            shown = self._decoder.blended(box, levels[:, : box.height, : box.width])
+            pixels_sha256 = self._canvas.write_image(tile, shown)
         return TileDone(self.number, tile, digest(cells.numpy()), pixels_sha256, self.counts())
 
     # -- what calls share ----------------------------------------------------------------------------------------

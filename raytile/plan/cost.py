@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from raytile.plan.phases import early_counts, holdings, phases, reads_before, route
+import numpy as np
+
+from raytile.plan.phases import early_predictor, holdings, phases, reads_before, route
 from raytile.plan.plan import Plan
 from raytile.plan.route import Partition
 
@@ -61,17 +63,19 @@ def foretell(plan: Plan, partition: Partition) -> Cost:
         if phase.kind == "step":
             this = route(plan, partition, phase.level, phase.step)
             count, size = len(this.pairs), cell * this.cells
-            shares, rows = this.shares(), plan.rows(phase.step)
-            number = int(shares.sum())
-            windows, evaluations = windows + number, evaluations + number * rows
-            before = early_counts(plan, partition, phase.level, phase.step)
+            rows = plan.rows(phase.level, phase.step)
+            number = len(rows)
+            windows, evaluations = windows + number, evaluations + int(rows.sum())
+            soon = early_predictor(plan, partition, phase.level, phase.step)
+            all_rows = np.bincount(this.predictor, weights=rows, minlength=partition.slots).astype(np.int64)
+            first = np.bincount(soon[soon >= 0], weights=rows[soon >= 0], minlength=partition.slots).astype(np.int64)
             # Early windows fill whole batches, the rest is padded.
-            batches = -(-before * rows // plan.micro_batch) - (-(shares - before) * rows // plan.micro_batch)
+            batches = -(-first // plan.micro_batch) - (-(all_rows - first) // plan.micro_batch)
             padded += int(batches.sum()) * plan.micro_batch
             work.append(int(batches.max()) * plan.micro_batch)
             cells_seen += number * plan.spec.window**2
             cells_there += plan.levels[phase.level].cells
-            most = max(most, int(shares.max()))
+            most = max(most, int(this.shares().max()))
             dearest = max(dearest, (size, count))
         messages, total = messages + count, total + size
     mine = tuple(len(partition.tiles(plan.tiling, worker)) for worker in partition.members)
@@ -92,7 +96,7 @@ def foretell(plan: Plan, partition: Partition) -> Cost:
         work=tuple(work),
         memory=Memory(
             weights=plan.spec.weights_bytes,
-            tiles=cells * cell * (2 if plan.sampler == "dpmpp_2m" else 1),
+            tiles=cells * cell * (1 + (plan.sampler == "dpmpp_2m") + plan.levels[-1].anchored),
             predictions=most * plan.spec.window**2 * cell,
             messages=2 * dearest[0] // partition.workers,
             pixels=decoded,

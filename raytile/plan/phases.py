@@ -6,25 +6,31 @@ for those who begin the next one (`reads_before`), and cells that change hands w
 from __future__ import annotations
 
 from functools import lru_cache
-from math import lcm
 from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from raytile.plan.plan import Plan
+from raytile.geometry.box import Box
+from raytile.geometry.strips import Copy
+from raytile.geometry.tiling import Tiling
+from raytile.plan.around import by_pixels
+from raytile.plan.plan import Level, Plan
 from raytile.plan.route import Holdings, Partition, Reads, Route, make_holdings, make_route, reading
-from raytile.plan.upsample import coarse_patch
+from raytile.plan.upsample import enlarging
+from raytile.plan.windows import Seen
 
 
 class Phase(NamedTuple):
-    """`step` is the index into the schedule: for `begin` the level's first, for `end` and `keep` one past the last.
+    """`step` is the index into the schedule: for `clean` and `begin` the level's first, for `end` and `keep` one past
+    the last.
 
-    A step takes in the predictions of the one before, updates the cells, and predicts; `end` takes in the last ones;
-    `keep` puts the final latents onto the canvas, whence any worker can decode a tile. An epoch can begin before any
-    phase that is a step."""
+    `clean` makes the clean latents that a level begins with, where that is more than enlarging the level before. A step
+    takes in the predictions of the one before, updates the cells, and predicts; `end` takes in the last ones; `keep`
+    puts the final latents onto the canvas, whence any worker can decode a tile. An epoch can begin before any phase
+    that is a step."""
 
-    kind: Literal["begin", "step", "end", "keep"]
+    kind: Literal["clean", "begin", "step", "end", "keep"]
     level: int
     step: int
 
@@ -33,6 +39,8 @@ def phases(plan: Plan) -> tuple[Phase, ...]:
     """All phases in order."""
     course: list[Phase] = []
     for level in plan.levels:
+        if level.begins == "clean":
+            course.append(Phase("clean", level.index, level.first_step))
         course.append(Phase("begin", level.index, level.first_step))
         course += [Phase("step", level.index, step) for step in range(level.first_step, level.steps)]
         course.append(Phase("end", level.index, level.steps))
@@ -43,7 +51,8 @@ def phases(plan: Plan) -> tuple[Phase, ...]:
 def holdings(plan: Plan, partition: Partition, level: int) -> Holdings:
     """What each worker holds while `level` is painted."""
     steps = range(plan.levels[level].first_step, plan.steps)
-    return make_holdings([plan.windows(level, step) for step in steps], partition)
+    active = plan.active if plan.partial else None
+    return make_holdings([plan.windows(level, step) for step in steps], partition, active)
 
 
 @lru_cache(maxsize=8)
@@ -55,20 +64,18 @@ def route(plan: Plan, partition: Partition, level: int, step: int) -> Route:
 def early(plan: Plan, partition: Partition, level: int, step: int, worker: int) -> tuple[int, ...]:
     """The windows of `step` that `worker` can predict before others' predictions of the step before have come: those
     in tiles about which nobody else had anything to say. Whole micro-batches of them, so that a step pads once."""
-    inside = np.flatnonzero(_alone(plan, partition, level, step) == worker)
-    return tuple(inside[: len(inside) - len(inside) % _whole_batches(plan, step)].tolist())
+    return tuple(np.flatnonzero(early_predictor(plan, partition, level, step) == worker).tolist())
 
 
-def early_counts(plan: Plan, partition: Partition, level: int, step: int) -> NDArray[np.int64]:
-    """How many windows `early` gives each worker."""
-    alone = _alone(plan, partition, level, step)
-    counts = np.bincount(alone[alone >= 0], minlength=partition.slots)
-    return counts - counts % _whole_batches(plan, step)
-
-
-def _whole_batches(plan: Plan, step: int) -> int:
-    """The fewest windows whose rows fill whole micro-batches."""
-    return lcm(plan.rows(step), plan.micro_batch) // plan.rows(step)
+@lru_cache(maxsize=8)
+def early_predictor(plan: Plan, partition: Partition, level: int, step: int) -> NDArray[np.int64]:
+    """Of each window the worker that predicts it early, or -1."""
+    found, rows = _alone(plan, partition, level, step).copy(), plan.rows(level, step)
+    for worker in partition.members:
+        alone = np.flatnonzero(found == worker)
+        full = np.flatnonzero(np.cumsum(rows[alone]) % plan.micro_batch == 0)
+        found[alone[full[-1] + 1 if len(full) else 0 :]] = -1
+    return found
 
 
 @lru_cache(maxsize=8)
@@ -88,20 +95,42 @@ def _alone(plan: Plan, partition: Partition, level: int, step: int) -> NDArray[n
 
 @lru_cache(maxsize=16)
 def reads_before(plan: Plan, partition: Partition, phase: Phase) -> Reads:
-    """Which cells of the level just ended owners send to whom before `phase`; none within a level."""
-    if partition.workers == 1 or phase.kind != "begin" or phase.level == 0:
+    """Which cells owners send to whom before `phase`: of the level just ended, or of the clean latents just made; none
+    within a level."""
+    this = plan.levels[phase.level]
+    before = plan.levels[phase.level - 1].tiling if phase.level else this.tiling
+    wants: dict[int, list[Seen]]
+    if phase.kind == "clean" and phase.level:
+        wants = {
+            k: [by_pixels(plan, phase.level, this.tiling.core(tile)).patch for tile in partition.tiles(this.tiling, k)]
+            for k in partition.members
+        }
+        return reading(partition.owners(before), wants)
+    if partition.workers == 1 or phase.kind != "begin" or this.begins == "noise":
         return {}
-    coarse, fine = plan.levels[phase.level - 1].tiling, plan.levels[phase.level].tiling
     held = holdings(plan, partition, phase.level)
-    wants = {k: [coarse_patch(coarse, fine, box)[0] for box in held.of(k).values()] for k in partition.members}
-    return reading(partition.owners(coarse), wants)
+    boxes = {k: [copy.box for box in held.of(k).values() for copy in origins(this, box)] for k in partition.members}
+    if this.begins == "clean":
+        wants = {k: [_seen(this.tiling, box) for box in mine] for k, mine in boxes.items()}
+        return reading(partition.owners(this.tiling), wants)
+    wants = {k: [part.patch for box in mine for part in enlarging(plan, phase.level, box)] for k, mine in boxes.items()}
+    return reading(partition.owners(before), wants)
 
 
 @lru_cache(maxsize=4)
 def moves(plan: Plan, before: Partition, after: Partition, level: int) -> Reads:
-    """Which cells the owners of one epoch send to the holders of the next, so that it can begin within `level`."""
+    """Which cells the owners of one epoch send to the holders of the next, so that it can begin within `level`. What
+    is never painted does not move: everybody knows where to find it."""
     tiling, held = plan.levels[level].tiling, holdings(plan, after, level)
-    wants = {
-        k: [tiling.patch(box.y0, box.x0, box.height, box.width) for box in held.of(k).values()] for k in after.members
-    }
+    frozen = ~plan.active if plan.partial else np.zeros(tiling.count, dtype=bool)
+    wants = {k: [_seen(tiling, box) for tile, box in held.of(k).items() if not frozen[tile]] for k in after.members}
     return reading(before.owners(tiling), wants)
+
+
+def origins(level: Level, box: Box) -> tuple[Copy, ...]:
+    """Of every part of `box` the cells whose beginning it shares, noise included: its own but where sides are alike."""
+    return (Copy(box, box, 0),) if level.atlas is None else level.atlas.origin(box)
+
+
+def _seen(tiling: Tiling, box: Box) -> Seen:
+    return tiling.patch(box.y0, box.x0, box.height, box.width)

@@ -6,34 +6,51 @@ import hashlib
 import json
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING, Literal
 
-from raytile.errors import InvalidRequest
-from raytile.geometry.axis import Axis, shifted_origins, strided_origins
+import numpy as np
+from numpy.typing import NDArray
+
+from raytile.geometry.axis import shifted_origins, strided_origins
 from raytile.geometry.tiling import Tiling
-from raytile.geometry.topology import Topology
+from raytile.plan import area
 from raytile.plan.request import RenderRequest, Weights
-from raytile.plan.spec import ModelSpec, samplers_for
-from raytile.plan.windows import Windows
+from raytile.plan.spec import ModelSpec
+from raytile.plan.voices import Voice, speaking
+from raytile.plan.windows import GridWindows, SomeWindows, Windows
+
+if TYPE_CHECKING:
+    from raytile.geometry.atlas import Atlas
 
 FORMAT = 1
 # Fractions of 2**64 of the two-dimensional R2 sequence (Roberts 2018): 1/g and 1/g**2, g**3 = g + 1.
 R2_Y, R2_X = 0xC13FA9A902A6328F, 0x91E10DA5C79E7B1D
-MAX_TILE = 8192
-"""Pixels a side: a tile is decoded whole, and a chunk of the canvas."""
+
+Begins = Literal["noise", "level", "clean"]
 
 
 @dataclass(frozen=True)
 class Level:
     """One synchronised render of the cascade: the canvas at some size, painted from `first_step` of the schedule on.
 
-    Level 0 starts from pure noise; the others from the level before, upsampled and noised to `first_step`.
-    `prompt` has the model's words for the level's zoom added."""
+    `begins`: from pure noise; from the level before, its latents enlarged by those who read them; or from clean latents
+    that owners make first (of a source, or of the level before by way of pixels). `voices`: the base prompt, then each
+    region, with the model's words for the level's zoom added. `anchored`: its clean start is kept at hand, since every
+    step is drawn towards it. `dilated`: with a lane of thinned-out windows."""
 
     index: int
     tiling: Tiling
     first_step: int
     steps: int
-    prompt: str
+    voices: tuple[Voice, ...]
+    begins: Begins
+    atlas: Atlas | None = None
+    anchored: bool = False
+    dilated: bool = False
+
+    @property
+    def prompt(self) -> str:
+        return self.voices[0].prompt
 
     @property
     def cells(self) -> int:
@@ -46,7 +63,6 @@ class Plan:
 
     request: RenderRequest
     spec: ModelSpec
-    topology: Topology
     levels: tuple[Level, ...]
     guidance: float
     guided: tuple[bool, ...]
@@ -54,6 +70,9 @@ class Plan:
     stride: int
     micro_batch: int
     weights: Weights
+
+    def __hash__(self) -> int:
+        return hash(self.hash)  # by its fields it would be worked out anew at every look into a cache
 
     @property
     def steps(self) -> int:
@@ -65,13 +84,68 @@ class Plan:
         """Of the finished picture."""
         return self.levels[-1].tiling
 
-    def rows(self, step: int) -> int:
-        """Network rows a window costs at `step`: two where guidance needs the negative prompt as well."""
-        return 2 if self.guided[step] else 1
+    @property
+    def partial(self) -> bool:
+        """Whether only a part of the canvas is painted, the rest being there already."""
+        return bool(self.request.repaint) or self.request.place is not None
+
+    @cached_property
+    def period(self) -> area.Period:
+        """(height, width) in pixels after which the picture comes again; None where it does not."""
+        wraps, request = self.tiling, self.request
+        return request.height if wraps.y.wrap else None, request.width if wraps.x.wrap else None
 
     def windows(self, level: int, step: int) -> Windows:
         """The windows of `step` (index into the schedule) of `level`."""
         return _windows(self, level, step)
+
+    def rows(self, level: int, step: int) -> NDArray[np.int64]:
+        """Network rows that each window costs at `step`: one for each text that it is asked with."""
+        return _rows(self, level, step)
+
+    def heard(self, level: int, step: int) -> NDArray[np.bool_]:
+        """[windows, voices]: which voices of the level each window hears."""
+        return _heard(self, level, step)
+
+    def pixels(self, level: int, boxes: NDArray[np.int64]) -> area.Floats:
+        """Boxes [n, (y0, y1, x0, x1)] of cells of `level` in pixels of the finished picture."""
+        tiling, last, factor = self.levels[level].tiling, self.tiling, self.spec.factor
+        down, across = factor * last.y.cells / tiling.y.cells, factor * last.x.cells / tiling.x.cells
+        return np.asarray(boxes * np.array([down, down, across, across]), dtype=np.float64)
+
+    def touched(self, boxes: area.Floats) -> NDArray[np.bool_]:
+        """In which boxes (pixels) anything is painted: those less than a cell away from what is to be repainted."""
+        request = self.request
+        if request.repaint:
+            rim = self.spec.factor * np.array([-1, 1, -1, 1])
+            found = [area.touches(shape, boxes + rim, self.period) for shape in request.repaint]
+            return np.asarray(np.stack(found).any(axis=0))
+        if request.place is not None:
+            return ~area.within(boxes, self.kept)
+        return np.ones(len(boxes), dtype=bool)
+
+    @cached_property
+    def kept(self) -> tuple[int, int, int, int]:
+        """Under `place`: (y0, y1, x0, x1) in pixels of what was there before."""
+        assert self.request.place is not None
+        assert self.request.source is not None
+        assert self.request.source.size is not None
+        (x, y), (width, height) = self.request.place, self.request.source.size
+        return y, y + height, x, x + width
+
+    @property
+    def source_size(self) -> tuple[int, int]:
+        """(height, width) in pixels to which a source is scaled: that of the coarsest level."""
+        if len(self.levels) == 1:
+            return self.request.height, self.request.width
+        tiling = self.levels[0].tiling
+        return tiling.y.cells * self.spec.factor, tiling.x.cells * self.spec.factor
+
+    @cached_property
+    def active(self) -> NDArray[np.bool_]:
+        """Of each tile of the finished picture, whether anything in it is painted."""
+        cores = np.array([self.tiling.core(tile) for tile in range(self.tiling.count)])
+        return self.touched(self.pixels(len(self.levels) - 1, cores))
 
     def offset(self, level: int, step: int) -> tuple[int, int]:
         """How far the grid of `shift` has moved at `step`: (y, x) cells, multiples of the network's stride."""
@@ -86,128 +160,54 @@ class Plan:
     @cached_property
     def hash(self) -> str:
         """SHA-256 of what decides the pixels: equal hashes, equal pictures."""
-        wish = self.request.model_dump(mode="json", exclude={"model"})
+        wish = _without_paths(self.request.model_dump(mode="json", exclude={"model"}))
         text = json.dumps({"format": FORMAT, "request": wish, "model": self.spec.identity()}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
 
+def _without_paths(wish: object) -> object:
+    """Where a picture lies decides nothing; what is in it (`sha256`) does."""
+    if isinstance(wish, dict):
+        return {name: _without_paths(value) for name, value in wish.items() if name != "path"}
+    return [_without_paths(value) for value in wish] if isinstance(wish, list) else wish
+
+
 @lru_cache(maxsize=256)
 def _windows(plan: Plan, level: int, step: int) -> Windows:
-    tiling, size = plan.levels[level].tiling, plan.spec.window
-    if plan.request.sync == "overlap":
-        ys, xs = (strided_origins(axis, size, plan.stride) for axis in (tiling.y, tiling.x))
+    this, size = plan.levels[level], plan.spec.window
+    tiling, offset = this.tiling, None if plan.request.sync == "overlap" else plan.offset(level, step)
+    found: Windows
+    if this.atlas is not None:
+        from raytile.plan.atlas_windows import atlas_windows
+
+        found = atlas_windows(this.atlas, tiling, size, step, offset, plan.stride)
     else:
-        oy, ox = plan.offset(level, step)
-        ys, xs = shifted_origins(tiling.y, size, oy), shifted_origins(tiling.x, size, ox)
-    return Windows(tiling, size, ys, xs)
+        if offset is None:
+            ys, xs = (strided_origins(axis, size, plan.stride) for axis in (tiling.y, tiling.x))
+        else:
+            ys, xs = shifted_origins(tiling.y, size, offset[0]), shifted_origins(tiling.x, size, offset[1])
+        found = GridWindows(tiling, size, ys, xs)
+    if not plan.partial:
+        return found
+    seen = found.pieces(np.arange(len(found)), given=False)
+    wanted = np.zeros(len(found), dtype=bool)
+    np.logical_or.at(wanted, seen.window, plan.touched(plan.pixels(level, seen.box)))
+    return SomeWindows(found, tuple(np.flatnonzero(wanted).tolist()))
 
 
-def make_plan(request: RenderRequest, spec: ModelSpec) -> Plan:
-    """Settle what the request leaves open and check the whole; raises `InvalidRequest`, one line with the fix."""
-    topology = Topology.of(request.wrap)
-    steps = request.steps or spec.default_steps
-    guidance = spec.default_guidance if request.guidance is None else request.guidance
-    interval = request.guidance_interval or spec.guidance_interval
-    if not 0 <= interval[0] < interval[1] <= 1:
-        raise InvalidRequest(f"guidance_interval: {list(interval)} is no part of [0, 1]: give two rising shares")
-    sampler = request.sampler or spec.default_sampler
-    usable = samplers_for(spec.prediction)
-    if sampler not in usable:
-        raise InvalidRequest(f"sampler: {sampler!r} does not fit model {spec.name}: choose from {', '.join(usable)}")
-    tile_pixels = _tile(request, spec)
-    shift = request.sync == "shift"  # neither stride nor weights change a pixel then
-    weights: Weights = "uniform" if shift else request.weights
-    share = 1.0 if shift else request.stride
-    settled = request.model_copy(
-        update={
-            "model": spec.path or spec.name,
-            "steps": steps,
-            "guidance": guidance,
-            "guidance_interval": interval,
-            "sampler": sampler,
-            "stride": share,
-            "weights": weights,
-            "tile": tile_pixels,
-            "micro_batch": request.micro_batch or spec.micro_batch,
-        }
-    )
-    sizes = _level_sizes(settled, spec, topology)
-    settled = settled.model_copy(update={"levels": len(sizes)})
-    first = steps - max(1, int(steps * spec.renoise))
-    levels = tuple(
-        Level(
-            index=index,
-            tiling=Tiling(
-                Axis(height, tile_pixels // spec.factor, topology.wrap_y),
-                Axis(width, tile_pixels // spec.factor, topology.wrap_x),
-            ),
-            first_step=first if index else 0,
-            steps=steps,
-            prompt=_with_zoom(request.prompt, spec, index, len(sizes)),
-        )
-        for index, (height, width) in enumerate(sizes)
-    )
-    return Plan(
-        request=settled,
-        spec=spec,
-        topology=topology,
-        levels=levels,
-        guidance=guidance,
-        guided=tuple(guidance > 1 and interval[0] <= i / steps < interval[1] for i in range(steps)),
-        sampler=sampler,
-        stride=max(1, round(share * spec.window / spec.network_stride)) * spec.network_stride,
-        micro_batch=settled.micro_batch or spec.micro_batch,
-        weights=weights,
-    )
+@lru_cache(maxsize=256)
+def _heard(plan: Plan, level: int, step: int) -> NDArray[np.bool_]:
+    windows = plan.windows(level, step)
+    if not plan.request.regions:
+        return np.ones((len(windows), 1), dtype=bool)
+    seen = windows.pieces(np.arange(len(windows)), given=False)
+    boxes = plan.pixels(level, seen.box)
+    return speaking(plan.request.regions, boxes, seen.window, len(windows), plan.period)
 
 
-def _tile(request: RenderRequest, spec: ModelSpec) -> int:
-    """The side of a tile in pixels: whole windows, and no more of them than the longer side of the picture takes."""
-    window = spec.window * spec.factor
-    side = request.tile or 2 * window
-    if side % window:
-        near = max(1, round(side / window)) * window
-        raise InvalidRequest(f"tile: must be a multiple of the model's window of {window} pixels, such as {near}")
-    side = min(side, -(-max(request.width, request.height) // window) * window)
-    if side > MAX_TILE:
-        most = max(1, MAX_TILE // window) * window
-        raise InvalidRequest(f"tile: at most {MAX_TILE} pixels a side, such as {most} (got {side})")
-    return side
-
-
-def _level_sizes(request: RenderRequest, spec: ModelSpec, topology: Topology) -> tuple[tuple[int, int], ...]:
-    """Latent (height, width) of each level, coarsest first."""
-    sides = (("height", request.height, topology.wrap_y), ("width", request.width, topology.wrap_x))
-    finest = []
-    for name, pixels, wrap in sides:
-        if wrap and pixels % spec.factor:
-            low = pixels - pixels % spec.factor
-            near = f"{low} or {low + spec.factor}" if low else f"{spec.factor}"
-            raise InvalidRequest(f"{name}: a wrapped side must be a multiple of {spec.factor} pixels: {near}")
-        # A bounded side shorter than a window is painted as one whole window and cropped.
-        finest.append(-(-pixels // spec.factor) if wrap else max(spec.window, -(-pixels // spec.factor)))
-    sizes = [(finest[0], finest[1])]
-    while True:
-        height, width = sizes[0]
-        if request.levels == "auto" and max(height, width) <= 2 * spec.window:
-            break
-        if len(sizes) == request.levels:
-            break
-        coarse = (-(-height // 2), -(-width // 2))
-        if min(coarse) < spec.window:
-            if request.levels != "auto":
-                raise InvalidRequest(f"levels: this size has room for {len(sizes)}: no side may fall below a window")
-            break
-        sizes.insert(0, coarse)
-    return tuple(sizes)
-
-
-def _with_zoom(prompt: str, spec: ModelSpec, index: int, levels: int) -> str:
-    """The prompt with the words for the level's zoom, unless the user named a zoom and there is one level only.
-
-    A picture of one level is shown at the last zoom but one, and the more levels it has the farther out it starts."""
-    if not spec.zooms or (levels == 1 and any(zoom.phrase in prompt for zoom in spec.zooms)):
-        return prompt
-    last = len(spec.zooms) - 1
-    phrase = spec.zooms[min(max(0, last - levels) + index, last)].phrase
-    return f"{prompt}, {phrase}" if prompt else phrase
+@lru_cache(maxsize=256)
+def _rows(plan: Plan, level: int, step: int) -> NDArray[np.int64]:
+    asked = [voice.texts(plan.guided[step]) for voice in plan.levels[level].voices]
+    texts = list(dict.fromkeys(text for several in asked for text in several))
+    needs = np.array([[text in several for text in texts] for several in asked])
+    return np.asarray((plan.heard(level, step).astype(np.int64) @ needs > 0).sum(axis=1), dtype=np.int64)

@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raytile.geometry.box import Box, disjoint
-from raytile.geometry.tiling import Patch, Piece, Tiling
-from raytile.plan.windows import Pieces, Windows
+from raytile.geometry.tiling import Piece, Tiling
+from raytile.geometry.turn import places
+from raytile.plan.windows import Pieces, Seen, Windows
 
 Pair = tuple[int, int]  # (sender, receiver)
 Reads = Mapping[Pair, tuple[Piece, ...]]
@@ -67,7 +68,7 @@ class Partition:
         return dealt
 
 
-def reading(owners: NDArray[np.int64], wants: Mapping[int, Iterable[Patch]]) -> Reads:
+def reading(owners: NDArray[np.int64], wants: Mapping[int, Iterable[Seen]]) -> Reads:
     """What owners send so that each worker can read the patches it wants: each foreign cell once per reader.
 
     In a `Piece` of the result only tile and box count."""
@@ -121,14 +122,18 @@ class Holdings:
         return who, boxes
 
 
-def make_holdings(steps: Sequence[Windows], partition: Partition) -> Holdings:
-    """What is held over `steps`, each given by its windows."""
+def make_holdings(steps: Sequence[Windows], partition: Partition, active: NDArray[np.bool_] | None = None) -> Holdings:
+    """What is held over `steps`, each given by its windows; of tiles that are not `active` only what is read."""
     tiling = steps[0].tiling
     owners = partition.owners(tiling)
-    keys, boxes = [owners * tiling.count + np.arange(tiling.count)], [_cores(tiling)]
+    mine = np.arange(tiling.count) if active is None else np.flatnonzero(active)
+    keys, boxes = [owners[mine] * tiling.count + mine], [_cores(tiling)[mine]]
     for windows in steps:
         predictor = partition.deal(windows.compact_order)
-        pieces = windows.pieces(np.flatnonzero((owners[windows.tiles] != predictor[:, None]).any(axis=1)), given=False)
+        abroad = (owners[windows.tiles] != predictor[:, None]).any(axis=1)
+        if active is not None:
+            abroad |= ~active[windows.tiles].all(axis=1)
+        pieces = windows.pieces(np.flatnonzero(abroad), given=False)
         keys.append(predictor[pieces.window] * tiling.count + pieces.tile)
         boxes.append(pieces.box)
     key, box = np.concatenate(keys), np.concatenate(boxes)
@@ -172,9 +177,9 @@ class Route:
     def gives(self, sender: int, holder: int) -> tuple[tuple[int, Piece], ...]:
         """The predictions on cells of `holder` that `sender` sends, as (window, piece), in window order."""
         mine = (self.sender == sender) & (self.holder == holder)
-        columns = (self.said.window, self.said.tile, self.said.box, self.said.at)
+        columns = (self.said.window, self.said.tile, self.said.box, self.said.at, self.said.turn)
         entries = zip(*(column[mine].tolist() for column in columns), strict=True)
-        return tuple((window, Piece(tile, Box(*box), *at)) for window, tile, box, at in entries)
+        return tuple((window, Piece(tile, Box(*box), at[0], at[1], turn)) for window, tile, box, at, turn in entries)
 
     @cached_property
     def heard(self) -> NDArray[np.bool_]:
@@ -195,7 +200,7 @@ def make_route(windows: Windows, partition: Partition, holdings: Holdings) -> Ro
     predictor = partition.deal(windows.compact_order)
     who, held = holdings.by_tile
     near = who[windows.tiles]
-    told = ((near >= 0) & (near != predictor[:, None, None])).any(axis=(1, 2))
+    told = ((near >= 0) & (near != predictor[:, None, None])).any(axis=(1, 2)) | (not windows.local)
     pieces = windows.pieces(np.flatnonzero(told), given=True)
     holder, box = who[pieces.tile], held[pieces.tile]
     low = np.maximum(pieces.box[:, None, 0::2], box[:, :, 0::2])
@@ -204,11 +209,14 @@ def make_route(windows: Windows, partition: Partition, holdings: Holdings) -> Ro
     entry, number = np.nonzero((holder >= 0) & (holder != sender) & (low < high).all(axis=2))
     low, high = low[entry, number], high[entry, number]
     sender, holder = sender[entry, number], holder[entry, number]
-    at = pieces.at[entry] + low - pieces.box[entry][:, 0::2]
+    whole = pieces.box[entry]
+    size, corner = whole[:, 1::2] - whole[:, 0::2], whole[:, [0, 0, 2, 2]]
+    both = np.stack((low[:, 0], high[:, 0], low[:, 1], high[:, 1]), axis=1)
+    turn = pieces.turn[entry]
+    at = pieces.at[entry] + places(turn, size, both - corner)
     window = pieces.window[entry]
     order = np.lexsort((at[:, 1], at[:, 0], window, holder, sender))
-    both = np.stack((low[:, 0], high[:, 0], low[:, 1], high[:, 1]), axis=1)
-    said = Pieces(window[order], pieces.tile[entry][order], both[order], at[order])
+    said = Pieces(window[order], pieces.tile[entry][order], both[order], at[order], turn[order])
     return Route(partition.slots, predictor, sender[order], holder[order], said)
 
 

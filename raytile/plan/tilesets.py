@@ -15,8 +15,9 @@ from raytile.geometry.atlas import QUARTERS, Atlas, Face, Join, Side
 from raytile.geometry.box import Box
 from raytile.geometry.forms import cube, equirectangular
 from raytile.plan.request import RenderRequest
-from raytile.plan.scene import TilePicture, TileSeam, Tileset
+from raytile.plan.scene import TilePicture, Tileset
 
+NAME = r"^[A-Za-z0-9_-]{1,64}$"
 STRIP = 2
 """Cells next to sides that are alike, at the finest level, that are the same in all of them."""
 Colour = Annotated[str | int, Field(union_mode="left_to_right")]
@@ -75,8 +76,8 @@ def canvas_size(tileset: Tileset | Mapping[str, Any], factor: int) -> tuple[int,
 def layout(tileset: Tileset, factor: int) -> tuple[Box, ...]:
     """Where each picture lies on the canvas, in pixels, in the order of the pictures; none overlap.
 
-    They stand on shelves, the tallest first; of the shelves' widths the one that takes the smallest canvas is taken,
-    and among those the one nearest to a square. Sizes that are no multiples of `factor` are an `InvalidRequest`."""
+    They stand on shelves, the tallest first, as wide as makes the canvas most compact: the shortest way round it, then
+    the smallest area. Sizes that are no multiples of `factor` are an `InvalidRequest`."""
     pictures = tileset.pictures
     for number, picture in enumerate(pictures):
         for name, pixels in (("width", picture.width), ("height", picture.height)):
@@ -128,7 +129,7 @@ def parse_tileset(data: object) -> Tileset:
 class _WangTile(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str | None = None
+    name: str | None = Field(default=None, pattern=NAME)
     top: Colour | None = None
     right: Colour | None = None
     bottom: Colour | None = None
@@ -146,27 +147,27 @@ class _WangSet(BaseModel):
 
 
 def _of_colours(wang: _WangSet) -> Tileset:
-    pictures = []
+    pictures: list[dict[str, Any]] = []
     for number, tile in enumerate(wang.tiles):
         whole = tile.size or wang.size
         width, height = (whole, whole) if whole is None or isinstance(whole, int) else whole
         width, height = tile.width or width, tile.height or height
         if width is None or height is None:
             raise InvalidRequest(f"tileset.tiles.{number}.size: missing: give it in pixels, here or beside tiles")
-        pictures.append(TilePicture(name=tile.name or f"tile{number + 1}", width=width, height=height))
-    seams = []
+        pictures.append({"name": tile.name or f"tile{number + 1}", "width": width, "height": height})
+    names, seams = [picture["name"] for picture in pictures], []
     for near, far in (("right", "left"), ("bottom", "top")):
-        ones, others = (_by_colour(wang, pictures, edge) for edge in (near, far))
-        seams += [TileSeam(one=ones[colour], other=others[colour]) for colour in ones if colour in others]
-    return Tileset(pictures=tuple(pictures), seams=tuple(seams))
+        ones, others = (_by_colour(wang, names, edge) for edge in (near, far))
+        seams += [{"one": ones[colour], "other": others[colour]} for colour in ones if colour in others]
+    return Tileset.model_validate({"pictures": pictures, "seams": seams})
 
 
-def _by_colour(wang: _WangSet, pictures: list[TilePicture], edge: str) -> dict[str, tuple[str, ...]]:
+def _by_colour(wang: _WangSet, names: list[str], edge: str) -> dict[str, tuple[str, ...]]:
     found: dict[str, tuple[str, ...]] = {}
-    for tile, picture in zip(wang.tiles, pictures, strict=True):
+    for tile, name in zip(wang.tiles, names, strict=True):
         colour = getattr(tile, edge)
         if colour is not None:
-            found[str(colour)] = (*found.get(str(colour), ()), f"{picture.name}.{edge}")
+            found[str(colour)] = (*found.get(str(colour), ()), f"{name}.{edge}")
     return found
 
 
@@ -214,4 +215,4 @@ def _shelves(pictures: tuple[TilePicture, ...], order: list[int], width: int) ->
 
 def _extent(boxes: tuple[Box, ...]) -> tuple[int, int, int]:
     height, width = max(box.y1 for box in boxes), max(box.x1 for box in boxes)
-    return height * width, max(height, width), width
+    return height + width, height * width, width

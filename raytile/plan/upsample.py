@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from raytile.geometry.axis import Axis
 from raytile.geometry.box import Box
 from raytile.geometry.tiling import Patch, Tiling
+from raytile.plan.windows import Seen
+
+if TYPE_CHECKING:
+    from raytile.plan.plan import Plan
 
 TAPS = 4
 
@@ -45,3 +49,38 @@ def coarse_patch(coarse: Tiling, fine: Tiling, box: Box) -> tuple[Patch, Taps, T
     rows = taps(coarse.y, fine.y, box.y0, box.y1)
     columns = taps(coarse.x, fine.x, box.x0, box.x1)
     return coarse.patch(rows.origin, columns.origin, rows.length, columns.length), rows, columns
+
+
+class Part(NamedTuple):
+    """A part of some fine cells, and what it is made of: `patch` of coarse cells, and the taps of its rows and columns
+    in that."""
+
+    box: Box
+    patch: Seen
+    rows: Taps
+    columns: Taps
+
+
+def enlarging(plan: Plan, level: int, box: Box) -> tuple[Part, ...]:
+    """What the cells of `box` of `level` are made of, from the level before. The faces of an atlas are enlarged each
+    for itself: their steps to come take the sides together again."""
+    coarse, fine, atlas = plan.levels[level - 1].tiling, plan.levels[level].tiling, plan.levels[level].atlas
+    if atlas is None:
+        return (Part(box, *coarse_patch(coarse, fine, box)),)
+    found = []
+    below = plan.levels[level - 1].atlas
+    assert below is not None
+    for face, under in zip(atlas.faces, below.faces, strict=True):
+        part = box.intersect(face.box)
+        if not part.area:
+            continue
+        near, far = face.box, under.box
+        rows = taps(_bounded(far.height), _bounded(near.height), part.y0 - near.y0, part.y1 - near.y0)
+        columns = taps(_bounded(far.width), _bounded(near.width), part.x0 - near.x0, part.x1 - near.x0)
+        patch = coarse.patch(far.y0 + rows.origin, far.x0 + columns.origin, rows.length, columns.length)
+        found.append(Part(part, patch, rows, columns))
+    return tuple(found)
+
+
+def _bounded(cells: int) -> Axis:
+    return Axis(cells, cells, wrap=False)

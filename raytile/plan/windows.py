@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from raytile.geometry.axis import Segment
-from raytile.geometry.tiling import Patch, Tiling
+from raytile.geometry.tiling import Patch, Piece, Tiling
 
 
 @dataclass(frozen=True)
@@ -24,8 +26,88 @@ class Pieces:
     turn: NDArray[np.int64]
 
 
+class Seen(Protocol):
+    """A patch of cells: where each of its pieces lies on the canvas."""
+
+    @property
+    def height(self) -> int: ...
+    @property
+    def width(self) -> int: ...
+    def tiles(self) -> Iterator[int]: ...
+    def pieces(self) -> Iterator[Piece]: ...
+
+
+class Windows(Protocol):
+    """The windows of one step, numbered from 0; all `size` x `size` cells.
+
+    Two patches belong to a window: what it *reads* (all of its cells) and what it *gives* (the canvas cells that it
+    speaks about, each once). `compact_order`: in which order runs of them are dealt. `tiles`: those that each window
+    reads, [windows, most of any]; where it reads fewer, one comes again. `local`: a window gives only cells of tiles
+    that it reads."""
+
+    @property
+    def local(self) -> bool: ...
+    @property
+    def tiling(self) -> Tiling: ...
+    @property
+    def size(self) -> int: ...
+    def __len__(self) -> int: ...
+    def reads(self, window: int) -> Seen: ...
+    def gives(self, window: int) -> Seen: ...
+    @property
+    def compact_order(self) -> tuple[int, ...]: ...
+    @property
+    def tiles(self) -> NDArray[np.int64]: ...
+    def pieces(self, windows: NDArray[np.int64], given: bool) -> Pieces:
+        """The pieces of many windows at once: of what they give, or of what they read."""
+        ...
+
+
 @dataclass(frozen=True)
-class Windows:
+class SomeWindows:
+    """Of other windows those numbered `ids` (ascending), numbered anew."""
+
+    of: Windows
+    ids: tuple[int, ...]
+
+    @property
+    def local(self) -> bool:
+        return self.of.local
+
+    @property
+    def tiling(self) -> Tiling:
+        return self.of.tiling
+
+    @property
+    def size(self) -> int:
+        return self.of.size
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def reads(self, window: int) -> Seen:
+        return self.of.reads(self.ids[window])
+
+    def gives(self, window: int) -> Seen:
+        return self.of.gives(self.ids[window])
+
+    @cached_property
+    def compact_order(self) -> tuple[int, ...]:
+        number = {window: fresh for fresh, window in enumerate(self.ids)}
+        return tuple(number[window] for window in self.of.compact_order if window in number)
+
+    @cached_property
+    def tiles(self) -> NDArray[np.int64]:
+        return self.of.tiles[np.array(self.ids, dtype=np.int64)]
+
+    def pieces(self, windows: NDArray[np.int64], given: bool) -> Pieces:
+        ids = np.array(self.ids, dtype=np.int64)
+        found = self.of.pieces(ids[windows], given)
+        return replace(found, window=np.searchsorted(ids, found.window))
+
+
+@dataclass(frozen=True)
+class GridWindows:
     """Windows of `size` x `size` cells at origins `ys` x `xs`. A window's id is row-major: `iy * len(xs) + ix`.
 
     Two patches belong to a window: what it *reads* (all of its cells) and what it *gives* (each canvas cell once:
@@ -35,6 +117,8 @@ class Windows:
     size: int
     ys: tuple[int, ...]
     xs: tuple[int, ...]
+
+    local = True
 
     def __len__(self) -> int:
         return len(self.ys) * len(self.xs)

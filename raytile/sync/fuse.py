@@ -36,11 +36,11 @@ def profile(kind: str, size: int) -> Tensor | None:
     return weights.to(torch.float32)
 
 
-def fuse(core: Box, channels: int, contributions: Iterable[Contribution]) -> Tensor:
+def fuse(core: Box, channels: int, contributions: Iterable[Contribution], idle: Tensor | None = None) -> Tensor:
     """One prediction per cell of `core`, [channels, h, w] float32: the sum in the order given, over the weights' sum.
 
     The caller gives contributions in ascending window id, so that the bits do not depend on who predicted what.
-    Raises if a cell has no contribution (law 1 is broken)."""
+    Raises if a cell has no contribution (law 1 is broken), but for those that are `idle` [h, w]: they get 0."""
     total = torch.zeros(channels, core.height, core.width)
     weight = torch.zeros(core.height, core.width)
     for box, values, weights in contributions:
@@ -52,6 +52,8 @@ def fuse(core: Box, channels: int, contributions: Iterable[Contribution]) -> Ten
         else:
             total[:, rows, columns] += values * weights
             weight[rows, columns] += weights
+    if idle is not None:
+        weight = torch.where(idle & (weight <= 0), 1.0, weight)
     if bool((weight <= 0).any()):
         raise RaytileError(f"no window covers some cell of {core}: this is a fault in raytile, please report it")
     return total / weight

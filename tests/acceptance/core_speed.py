@@ -34,7 +34,7 @@ def bare(settled: Plan) -> float:
         module.predict(x, schedule.timesteps[0], words * batch)
         start = time.perf_counter()
         for step in range(settled.steps):
-            rows = len(settled.windows(0, step)) * settled.rows(step)
+            rows = int(settled.rows(0, step).sum())
             for _ in range(-(-rows // batch)):
                 module.predict(x, schedule.timesteps[step], words * batch)
         return time.perf_counter() - start

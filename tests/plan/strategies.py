@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
-from raytile.plan.plan import Plan, make_plan
+from raytile.plan.plan import Plan
+from raytile.plan.settle import make_plan
 from raytile.plan.request import RenderRequest
 from raytile.plan.spec import ModelSpec
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raytile.plan.cost import foretell
-from raytile.plan.phases import early, early_counts, holdings, moves, phases, reads_before, route
+from raytile.plan.phases import early, early_predictor, holdings, moves, phases, reads_before, route
 from raytile.plan.plan import Plan
 from raytile.plan.route import Partition
 from tests.plan.strategies import plans
@@ -97,7 +97,7 @@ def test_early_windows_hang_on_nobody_and_fill_whole_batches(plan: Plan, count: 
             windows = plan.windows(level.index, step)
             for worker in range(count):
                 first = early(plan, partition, level.index, step, worker)
-                assert len(first) == early_counts(plan, partition, level.index, step)[worker]
+                assert len(first) == (early_predictor(plan, partition, level.index, step) == worker).sum()
                 if not first:
                     continue
                 before = route(plan, partition, level.index, step - 1)
@@ -111,7 +111,7 @@ def test_early_windows_hang_on_nobody_and_fill_whole_batches(plan: Plan, count: 
                 read = {c for w in first for piece in windows.reads(w).pieces() for c in _cells(piece.box)}
                 assert not read & heard
                 assert set(first) <= set(route(plan, partition, level.index, step).predicts(worker))
-                assert len(first) * plan.rows(step) % plan.micro_batch == 0
+                assert plan.rows(level.index, step)[list(first)].sum() % plan.micro_batch == 0
 
 
 @settings(max_examples=60, deadline=None)
@@ -148,7 +148,8 @@ def test_cost_counts_what_the_plan_says(plan: Plan, count: int) -> None:
     cost = foretell(plan, Partition.even(count))
     steps = [(level.index, step) for level in plan.levels for step in range(level.first_step, level.steps)]
     assert cost.windows == sum(len(plan.windows(*at)) for at in steps)
-    assert cost.evaluations == sum(len(plan.windows(*at)) * (2 if plan.guided[at[1]] else 1) for at in steps)
+    rows = [2 if plan.guided[step] and plan.levels[level].prompt != plan.request.negative else 1 for level, step in steps]
+    assert cost.evaluations == sum(len(plan.windows(*at)) * each for at, each in zip(steps, rows, strict=True))
     assert cost.evaluations <= cost.evaluations_padded
     work = foretell(plan, Partition.even(count)).work
     assert len(work) == len(steps)

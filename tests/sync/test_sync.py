@@ -29,7 +29,7 @@ def test_normalised_weights_sum_to_one_in_every_cell(plan: Plan) -> None:
         for tile in range(level.tiling.count):
             said = []
             for window in range(len(windows)):
-                for number, box, y, x in windows.gives(window).pieces():
+                for number, box, y, x, _ in windows.gives(window).pieces():
                     if number == tile:
                         cut = None if weights is None else weights[y : y + box.height, x : x + box.width]
                         said.append(Contribution(box, torch.full((1, box.height, box.width), 3.0), cut))
@@ -92,7 +92,7 @@ def test_a_cell_is_upsampled_alike_in_any_tiling(
     def read(tiling: Tiling, small: Tiling, number: int) -> torch.Tensor:
         patch, rows, columns = coarse_patch(small, tiling, tiling.core(number))
         cells = torch.full((2, patch.height, patch.width), torch.nan)
-        for _, box, top, left in patch.pieces():
+        for _, box, top, left, _ in patch.pieces():
             cells[:, top : top + box.height, left : left + box.width] = field[:, box.y0 : box.y1, box.x0 : box.x1]
         return torch.cat((upsample(cells, rows, columns), double(cells, rows, columns, *affine)))
 

@@ -1,0 +1,89 @@
+"""From final latents on the canvas to a tile's pixels: over seams, in the source's colours, blended where asked."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from raytile.canvas.layout import RGB
+from raytile.engine.held import Held, gather, paste, turned
+from raytile.engine.survey import Survey
+from raytile.geometry.box import Box
+from raytile.geometry.tiling import Piece
+from raytile.geometry.turn import extent
+from raytile.models.base import Module
+from raytile.plan.around import Around, around
+from raytile.plan.plan import Plan
+
+if TYPE_CHECKING:
+    from raytile.canvas.canvas import Canvas
+
+BLUR = (0.0625, 0.25, 0.375, 0.25, 0.0625)
+"""Binomial filter over blocks, before source and painting are compared."""
+REACH = len(BLUR) // 2 + 1
+
+
+class Decoder:
+    """Decodes any tile of `plan` whose latents, and those around it, are on `canvas`."""
+
+    def __init__(self, plan: Plan, module: Module, canvas: Canvas) -> None:
+        self.plan, self._module, self._canvas, self._survey = plan, module, canvas, Survey(plan, canvas)
+        self._block = 2 ** (len(plan.levels) - 1)
+        reach = REACH * self._block if plan.request.match_colour else 0
+        self._halo = -(-(plan.spec.decode_halo + reach) // self._block) * self._block
+
+    def decode(self, tile: int) -> tuple[Tensor, Tensor]:
+        """Pixels [3, h, w] of a tile in [-1, 1], as a whole decode would give them within the halo, and its latents."""
+        level, factor = self.plan.levels[-1], self.plan.spec.factor
+        core = level.tiling.core(tile)
+        latents = torch.zeros(self.plan.spec.channels, core.height, core.width)
+        pixels = torch.full((RGB, core.height * factor, core.width * factor), -1.0)
+        for part in around(level, core, self._halo):
+            held = defaultdict(list)
+            for piece in part.patch.pieces():
+                cells = torch.from_numpy(self._canvas.read_latents(piece.box))
+                held[piece.tile].append(Held(piece.box, cells, (), level.steps))
+            patch = gather(part.patch, held, self.plan.spec.channels)
+            painted = self._module.decode(patch)
+            if self.plan.request.match_colour:
+                painted = painted + self._off(part, painted)
+            top, left, inner = part.top, part.left, part.box.shift(-core.y0, -core.x0)
+            shown = painted[:, top * factor :, left * factor :][:, : inner.height * factor, : inner.width * factor]
+            wide = Box(*(edge * factor for edge in inner))
+            paste(pixels, Piece(tile, wide, wide.y0, wide.x0), shown)
+            mine = patch[:, top : top + inner.height, left : left + inner.width]
+            paste(latents, Piece(tile, inner, inner.y0, inner.x0), mine)
+        return pixels, latents
+
+    def blended(self, box: Box, levels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Where only a part is painted: that part of the pixels uint8 [3, h, w] of `box`, and the rest as it was."""
+        if not self.plan.partial:
+            return levels
+        share, before = self._survey.blend(box), self._canvas.read_source(box)
+        mixed = np.rint(before + share * (levels.astype(np.float32) - before)).astype(np.uint8)
+        return np.where(share > 0, mixed, before)
+
+    def _off(self, part: Around, painted: Tensor) -> Tensor:
+        """What is missing to the colours of the source, smooth: the difference of means over blocks as large as a cell
+        of the coarsest level, filtered, and interpolated linearly."""
+        side, block = self.plan.spec.factor * self._block, self._block
+        means = F.avg_pool2d(painted[None], side, ceil_mode=True, count_include_pad=False)[0]
+        asked = torch.zeros_like(means)
+        for piece in part.patch.pieces():
+            y0, y1, x0, x1 = piece.box
+            blocks = Box(y0 // block, -(-y1 // block), x0 // block, -(-x1 // block))
+            found = self._canvas.area("source_image", blocks, self.plan.spec.factor)
+            height, width = extent(piece.turn, blocks.height, blocks.width)
+            rows, columns = slice(piece.y // block, piece.y // block + height), slice(piece.x // block, None)
+            asked[:, rows, columns][:, :, :width] = turned(torch.from_numpy(found), piece.turn) * 2 - 1
+        line = torch.tensor(BLUR)
+        kernel = torch.outer(line, line).expand(RGB, 1, -1, -1)
+        off = F.conv2d(F.pad((asked - means)[None], (2, 2, 2, 2), mode="replicate"), kernel, groups=RGB)
+        wide = F.interpolate(off, scale_factor=side, mode="bilinear", align_corners=False)[0]
+        return wide[:, : painted.shape[1], : painted.shape[2]]
