@@ -10,6 +10,8 @@ from typing import Any
 
 from rich.table import Table
 
+from raytile.geometry.box import Box
+from raytile.news import count
 from raytile.plan.cost import Cost
 from raytile.plan.plan import Plan
 from raytile.plan.spec import ModelSpec
@@ -50,9 +52,37 @@ def plan_figures(plan: Plan, cost: Cost, workers: int) -> dict[str, Any]:
             for level in plan.levels
         ],
         "tiles_total": plan.tiling.count,
+        "tiles_painted": int(plan.active.sum()) if plan.partial else plan.tiling.count,
+        "sides": _sides(plan),
+        "strips": strips(plan),
+        "regions": len(plan.request.regions),
+        "source": None if plan.request.source is None else plan.request.source.path,
+        "strength": plan.request.strength,
+        "control": None if plan.request.control is None else plan.request.control.path,
         **asdict(cost),
         "memory": {**asdict(cost.memory), "total": cost.memory.total},
     }
+
+
+def _sides(plan: Plan) -> str:
+    """How the sides of the picture meet, in words; empty where they do not."""
+    request, atlas = plan.request, plan.levels[-1].atlas
+    if atlas is None:
+        axes = {"x": "left and right", "y": "top and bottom", "xy": "left and right, top and bottom"}
+        return f"{axes[request.wrap]} meet" if request.wrap in axes else ""
+    if request.tileset is not None:
+        return f"tileset of {count(len(atlas.faces), 'picture')}, {count(len(atlas.joins), 'seam')}"
+    return f"{request.topology}, {count(len(atlas.joins), 'seam')}"
+
+
+def strips(plan: Plan) -> int:
+    """Pixels of the finished picture that are copies of others: along sides that several pictures share."""
+    atlas, tiling = plan.levels[-1].atlas, plan.tiling
+    if atlas is None:
+        return 0
+    whole = Box(0, tiling.y.cells, 0, tiling.x.cells)
+    copies = sum(found.part.area for found in atlas.origin(whole) if found.part != found.box)
+    return copies * plan.spec.factor**2
 
 
 def plan_table(figures: Mapping[str, Any]) -> Table:
@@ -60,6 +90,18 @@ def plan_table(figures: Mapping[str, Any]) -> Table:
     table = _pairs()
     workers, tiles, memory = figures["workers"], figures["tiles"], figures["memory"]
     table.add_row("picture", f"{figures['width']} x {figures['height']}, {figures['model']}, seed {figures['seed']}")
+    for name in ("sides", "control"):
+        if figures[name]:
+            table.add_row(name, figures[name])
+    if figures["strips"]:
+        table.add_row("strips", f"{figures['strips']:,} pixels along shared sides are copies of others")
+    if figures["regions"]:
+        table.add_row("regions", f"{figures['regions']:,}, with words of their own")
+    if figures["source"]:
+        anew = f"painted anew for {figures['strength']:.0%} of the steps"
+        part, whole = figures["tiles_painted"], figures["tiles_total"]
+        where = "" if part == whole else f" in {part:,} of {whole:,} tiles, the rest is copied"
+        table.add_row("source", f"{figures['source']}, {anew}{where}")
     table.add_row("joined by", f"{figures['sync']}, sampler {figures['sampler']}")
     for number, level in enumerate(figures["levels"], 1):
         about = f"{level['width']} x {level['height']}: {level['steps']} steps of about {level['windows']:,} windows"

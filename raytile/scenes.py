@@ -245,12 +245,10 @@ def _size(values: Mapping[str, Any], origin: Mapping[str, Layer], side: str | No
     return {}
 
 
-def _of_tileset(values: Mapping[str, Any], origin: Mapping[str, Layer], tileset: object) -> dict[str, Any]:
+def _of_tileset(values: Mapping[str, Any], origin: Mapping[str, Layer], tileset: Any) -> dict[str, Any]:
     """The tileset, read if it is a file, and the size that its pictures take."""
     from raytile.models import registry
-    from raytile.plan.request import RenderRequest
-    from raytile.plan.tilesets import read_tileset
-    from raytile.plan.tilesets import size as size_of
+    from raytile.plan.tilesets import canvas_size, read_tileset
 
     for name in ("width", "height"):
         if name in values:
@@ -258,8 +256,7 @@ def _of_tileset(values: Mapping[str, Any], origin: Mapping[str, Layer], tileset:
     try:
         if isinstance(tileset, str):
             tileset = read_tileset(tileset.removeprefix(TILESET))
-        wish = RenderRequest.parse(prompt="", width=1, height=1, tileset=tileset)
-        width, height = size_of(wish, registry.resolve(str(values.get("model", "terra"))).factor)
+        width, height = canvas_size(tileset, registry.resolve(str(values.get("model", "terra"))).factor)
     except RaytileError as error:
         raise origin.get("tileset", origin.get("topology", Layer("", {}))).fault(str(error)) from None
     return {"tileset": tileset, "width": width, "height": height}
