@@ -27,6 +27,7 @@ LOADERS = {
     b"II+\0": "tiffload",
     b"MM\0+": "tiffload",
 }
+KERNELS = {3: ("lanczos3", "bicubic"), 1: ("linear", "bilinear")}  # to make smaller and larger, by bands
 WHOLE = 2**26  # pixels of a picture whose file can only be decoded whole: 200 MB
 
 
@@ -129,14 +130,29 @@ def _coloured(image: Any, bands: int) -> Any:
     return image.cast("uchar")
 
 
+def _scaled(image: Any, width: int, height: int, smaller: str, larger: str) -> Any:
+    """The image at this size, its outer edges where they were.
+
+    libvips' own enlarging keeps the centre of the first pixel instead, and so moves a picture by up to half a pixel."""
+    import pyvips
+
+    x, y = min(1.0, width / image.width), min(1.0, height / image.height)
+    if min(x, y) < 1:
+        image = image.resize(x, vscale=y, kernel=smaller)
+    x, y = width / image.width, height / image.height
+    if max(x, y) > 1:
+        by, area = pyvips.Interpolate.new(larger), [0, 0, width, height]
+        shift = {"odx": (x - 1) / 2, "ody": (y - 1) / 2}
+        image = image.affine([x, 0, 0, y], interpolate=by, oarea=area, extend="copy", **shift)
+    return image
+
+
 def _pour(image: Any, turn: Turn, bands: int, width: int, height: int, side: int, write: Write) -> None:
     import numpy as np
     import pyvips
 
     across, down = (height, width) if turn.transposed else (width, height)  # as it is stored
-    if (image.width, image.height) != (across, down):
-        kernel = "lanczos3" if bands == 3 else "linear"
-        image = image.resize(across / image.width, vscale=down / image.height, kernel=kernel)
+    image = _scaled(image, across, down, *KERNELS[bands])
     found = (image.width, image.height, image.bands)
     if found != (across, down, bands):
         raise CanvasError(f"a picture was scaled to {found} and not to {(across, down, bands)}")
@@ -151,7 +167,7 @@ def _pour(image: Any, turn: Turn, bands: int, width: int, height: int, side: int
         nonlocal start, stop, held, filled
         rest = memoryview(data)
         try:
-            while rest:
+            while rest and held:
                 part = rest[: len(held) - filled]
                 held[filled : filled + len(part)] = part
                 rest, filled = rest[len(part) :], filled + len(part)
@@ -162,7 +178,7 @@ def _pour(image: Any, turn: Turn, bands: int, width: int, height: int, side: int
                 values = values[:, :: -1 if turn.flip_y else 1, :: -1 if turn.flip_x else 1]
                 box = Box(0, height, start, stop) if turn.transposed else Box(start, stop, 0, width)
                 write(box, np.ascontiguousarray(values))
-                start, stop = next(strips)
+                start, stop = next(strips, (0, 0))
                 held, filled = bytearray((stop - start) * across * bands), 0
         except Exception as error:  # libvips takes no exceptions: stop here, and raise it below
             trouble.append(error)
@@ -178,5 +194,5 @@ def _pour(image: Any, turn: Turn, bands: int, width: int, height: int, side: int
             raise
     if trouble:
         raise trouble[0]
-    if held or (start, stop) != (0, 0):
+    if held:
         raise CanvasError("a picture ended before its last row")

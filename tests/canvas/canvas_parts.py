@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from raytile.canvas.bytes import Bytes
+from raytile.canvas.canvas import Canvas
 from raytile.canvas.head import Head, ModelName, Owner
 from raytile.canvas.layout import CanvasLayout
 from raytile.plan.request import RenderRequest
@@ -42,3 +45,32 @@ def cells(layout: CanvasLayout, tile: int, seed: int = 0) -> np.ndarray[Any, Any
     box = layout.cells(tile)
     shape = (layout.channels, box.height, box.width)
     return np.random.default_rng([seed, tile]).standard_normal(shape, np.float32)
+
+
+def painted(canvas: Canvas, seed: int = 0) -> Canvas:
+    """The same canvas, finished, with the values above."""
+    for tile in range(canvas.layout.tiles):
+        canvas.write_image(tile, pixels(canvas.layout, tile, seed))
+        canvas.write_latents(tile, cells(canvas.layout, tile, seed))
+    canvas.commit(lambda found: found.with_tiles(range(canvas.layout.tiles), 2.0).but(state="finished"))
+    return canvas
+
+
+class Cut(Exception):
+    """The power has gone."""
+
+
+class Failing:
+    """Objects whose power goes after so many requests."""
+
+    def __init__(self, objects: Bytes, cut: int) -> None:
+        self.objects, self.where, self.left = objects, objects.where, cut
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        def counted(*args: Any) -> Any:
+            if self.left == 0:
+                raise Cut
+            self.left -= 1
+            return getattr(self.objects, name)(*args)
+
+        return counted

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -25,3 +26,18 @@ def objects(request: pytest.FixtureRequest, tmp_path: Path) -> Bytes:
 def bucket(s3: object) -> str:  # noqa: ARG001 (the server that has to run)
     """The URL of a canvas that is not there yet, in the bucket of a running server."""
     return f"s3://pictures/{secrets.token_hex(4)}/a.zarr"
+
+
+@pytest.fixture(params=["local", "s3"])
+def new_place(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], str]:
+    """Gives an empty place at each call; the order of requests is the same on a disk, where trying is quick."""
+
+    def local() -> str:
+        place = tmp_path / secrets.token_hex(4) / "a.zarr"
+        place.mkdir(parents=True)
+        return str(place)
+
+    if request.param == "s3":
+        request.getfixturevalue("s3")
+        return lambda: f"s3://pictures/{secrets.token_hex(4)}/a.zarr"
+    return local

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pickle
 import random
-import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,7 +14,7 @@ import numpy as np
 import obstore
 import pytest
 import zarr
-from canvas_parts import SMALL, cells, head, owner, pixels
+from canvas_parts import SMALL, Cut, Failing, cells, head, owner, pixels
 from obstore.exceptions import GenericError
 from obstore.store import S3Store
 from PIL import Image
@@ -205,41 +204,6 @@ def test_overwrite_spares_the_living_and_what_is_no_canvas(bucket: str) -> None:
     zarr.create_group(bytes_at(plain).arrays())
     with pytest.raises(CanvasError, match=r"holds zarr\.json"):
         store.create(plain, SMALL, head(), overwrite=True)
-
-
-class Cut(Exception):
-    """The power has gone."""
-
-
-class Failing:
-    """Objects whose power goes after so many requests."""
-
-    def __init__(self, objects: Bytes, cut: int) -> None:
-        self.objects, self.where, self.left = objects, objects.where, cut
-
-    def __getattr__(self, name: str) -> Callable[..., Any]:
-        def counted(*args: Any) -> Any:
-            if self.left == 0:
-                raise Cut
-            self.left -= 1
-            return getattr(self.objects, name)(*args)
-
-        return counted
-
-
-@pytest.fixture(params=["local", "s3"])
-def new_place(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], str]:
-    """Gives an empty place at each call; the order of requests is the same on a disk, where trying is quick."""
-
-    def local() -> str:
-        place = tmp_path / secrets.token_hex(4) / "a.zarr"
-        place.mkdir(parents=True)
-        return str(place)
-
-    if request.param == "s3":
-        request.getfixturevalue("s3")
-        return lambda: f"s3://pictures/{secrets.token_hex(4)}/a.zarr"
-    return local
 
 
 def made(objects: Any, layout: CanvasLayout, token: str) -> bool:
