@@ -143,7 +143,8 @@ class Atlas:
 
     def wraps(self, face: int) -> tuple[bool, bool]:
         """Whether a face's (top and bottom, left and right) meet one another, straight and at every step."""
-        straight = {frozenset((*join.one, *join.other)) for join in self.joins if not (join.mirrored or join.shift)}
+        plain = (join for join in self.joins if not (join.mirrored or join.shift) and join.one != join.other)
+        straight = {frozenset((*join.one, *join.other)) for join in plain}
         y, x = (frozenset((face, edge) for edge in edges) in straight for edges in (ALONG, ACROSS))
         return y, x
 

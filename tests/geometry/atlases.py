@@ -42,11 +42,21 @@ def tilesets(draw: st.DrawFn, least: int = 6) -> Atlas:
     return Atlas(tuple(faces), tuple(joins), strip=draw(st.integers(1, 3)))
 
 
+@st.composite
+def twisted(draw: st.DrawFn) -> Atlas:
+    """A torus or Klein bottle whose ends are joined after a turn about its axis."""
+    height, width = draw(sides), draw(sides)
+    around = Join(((0, "right"),), ((0, "left"),))
+    along = Join(((0, "bottom"),), ((0, "top"),), mirrored=draw(st.booleans()), shift=draw(st.integers(0, width - 1)))
+    return Atlas((Face("map", Box(0, height, 0, width)),), (around, along))
+
+
 atlases = st.one_of(
     st.builds(cube, sides),
     st.builds(equirectangular, sides, sides.map(lambda half: 2 * half)),
     st.builds(cylinder, sides, sides),
     st.builds(torus, sides, sides),
+    twisted(),
     tilesets(),
 )
 
