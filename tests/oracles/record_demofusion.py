@@ -76,9 +76,11 @@ def pipeline_of(program: Any, network: Any, scheduler: Any, kept: list[Any]) -> 
 
 
 def phases(
-    program: Any, unet: Callable[..., Any], scheduler: Any, words: tuple[Any, Any], steps: int
+    program: Any, unet: Callable[..., Any], scheduler: Any, words: tuple[Any, Any], steps: int, *, dilated: bool = True
 ) -> dict[str, list[Any]]:
-    """What is seen in the phase of twice the size: one entry a step, and the latents at the ends of both phases."""
+    """What is seen in the phase of twice the size: one entry a step, and the latents at the ends of both phases.
+
+    Not `dilated`: that lane's share is f to a power so high that it is nothing."""
     seen: dict[str, list[Any]] = {name: [] for name in ("c1", "c2", "c3", "time", "views", "mixed", "filtered", "x")}
     ends: list[Any] = []
 
@@ -102,7 +104,7 @@ def phases(
     views = tiny.get_views
     tiny.get_views = lambda *given, **named: seen_views.append(views(*given, **named)) or seen_views[-1]
     scheduler._init_step_index = lambda _: None
-    noise = torch.randn(1, 4, SCALE * WINDOW, SCALE * WINDOW, generator=torch.Generator().manual_seed(7))
+    noise = start_noise(SCALE * WINDOW, SCALE * WINDOW, level=1)[None]
     enlarge, enlarged = torch.nn.functional.interpolate, []
 
     def watch(x: Any, *given: Any, **named: Any) -> Any:
@@ -131,6 +133,7 @@ def phases(
             multi_decoder=False,
             stride=STRIDE,
             sigma=SIGMA,
+            cosine_scale_2=1.0 if dilated else 1e9,
         )
     seen["x"] = seen["x"][steps:]
     return seen | {"noise": list(noise), "enlarged": enlarged, "ends": ends}
@@ -168,7 +171,10 @@ def main(arguments: list[str] | None = None) -> None:
             return pipeline.unet(x, time, encoder_hidden_states=words, return_dict=False)
 
     seen = phases(program, network, pipeline.scheduler, (negative, positive), STEPS)
+    near = phases(program, network, pipeline.scheduler, (negative, positive), STEPS, dilated=False)
+    assert seen["views"] == near["views"]
     arrays |= {
+        "near x": near["x"][-1],
         "small": seen["ends"][0],
         "enlarged": seen["enlarged"][0],
         "noise": seen["noise"][0].numpy(),

@@ -22,9 +22,9 @@ def tiny_model(folder: Path, window: int) -> Any:
     return StableDiffusionPipeline.from_pretrained(folder, safety_checker=None)
 
 
-def start_noise(height: int, width: int) -> torch.Tensor:
-    """The noise from which raytile starts a picture of one level by SEED, [4, height, width] cells."""
-    return torch.from_numpy(noise.normal(noise.key(SEED, 0, "start"), Box(0, height, 0, width), 4))
+def start_noise(height: int, width: int, level: int = 0) -> torch.Tensor:
+    """The noise with which raytile starts a level by SEED, [4, height, width] cells."""
+    return torch.from_numpy(noise.normal(noise.key(SEED, level, "start"), Box(0, height, 0, width), 4))
 
 
 def weights_sum(unet: Any) -> float:
