@@ -8,7 +8,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from typer.exceptions import TyperException
@@ -24,6 +24,10 @@ from raytile.cli_options import (
 from raytile.cli_picture import PictureOptions, Prompt, SceneOptions, Size
 from raytile.errors import InvalidRequest, RaytileError
 from raytile.scenes import settle
+
+if TYPE_CHECKING:
+    from raytile.canvas.canvas import Canvas
+    from raytile.geometry.box import Box
 
 EXAMPLES = """**Examples**
 
@@ -195,21 +199,49 @@ def info(
 def export(
     canvas: CanvasPlace,
     file: Annotated[
-        Path,
+        Path | None,
         typer.Argument(
             metavar="FILE.png", help="The picture to write: PNG, JPEG or TIFF by its ending.", show_default=False
         ),
-    ],
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
+    ] = None,
+    faces: Annotated[
+        Path | None,
+        typer.Option(
+            "--faces",
+            metavar="FOLDER",
+            help="Write each face of a cube, or each picture of a tileset, to a PNG of its own there.",
+            show_default=False,
+        ),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the files.")] = False,
     partial: Annotated[
         bool, typer.Option("--partial", help="Export an unfinished canvas too: gaps are black.")
     ] = False,
 ) -> None:
     """Write the picture of a canvas to a file, a few rows at a time."""
     from raytile.canvas import store
-    from raytile.canvas.export import export_picture
+    from raytile.canvas.export import export_faces, export_picture
 
-    export_picture(store.open(canvas), file, overwrite=overwrite, partial=partial)
+    if file is None and faces is None:
+        raise InvalidRequest("export: say where to: a file such as planet.png, or --faces FOLDER")
+    found = store.open(canvas)
+    if faces is not None:
+        for written in export_faces(found, faces, _faces(found), overwrite=overwrite, partial=partial):
+            print(written)
+    if file is not None:
+        export_picture(found, file, overwrite=overwrite, partial=partial)
+
+
+def _faces(canvas: Canvas) -> dict[str, Box]:
+    """The faces that a canvas is made of, by name, in pixels."""
+    from raytile.geometry.box import Box
+    from raytile.plan.tilesets import atlas_of
+
+    layout, request = canvas.layout, canvas.head().request
+    atlas = atlas_of(request, layout.factor, (layout.rows, layout.columns))
+    if atlas is None or (request.tileset is None and len(atlas.faces) == 1):
+        raise InvalidRequest(f"faces: {canvas.path} is one picture, neither cube nor tileset: leave --faces out")
+    return {face.name: Box(*(edge * layout.factor for edge in face.box)) for face in atlas.faces}
 
 
 @app.command()

@@ -71,9 +71,9 @@ def _kept(path: str, said: Layer, *more: str) -> dict[str, Any]:
     from raytile.canvas import store
 
     request = store.open(path).head().request
-    names = [*KEPT, *more]
+    names = [*KEPT]
     if "model" not in said.values:
-        names += OF_MODEL
+        names += (*OF_MODEL, *more)
     if "sync" not in said.values:
         names += OF_JOINING
     whole = request.model_dump(include=set(names), exclude_none=True)
