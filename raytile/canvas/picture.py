@@ -4,6 +4,7 @@ Orientation: EXIF 2.32 (CIPA DC-008), tag 274."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -84,6 +85,9 @@ def _refused(path: str | Path) -> Iterator[None]:
     """Say in one line what libvips does not like about a file."""
     import pyvips  # type: ignore[import-untyped]
 
+    log = logging.getLogger("pyvips")
+    if not log.handlers:  # else its warnings come to stderr beside our one line
+        log.addHandler(logging.NullHandler())
     try:
         yield
     except pyvips.Error as error:
