@@ -8,7 +8,7 @@ from typing import Any
 
 from raytile.engine.instructions import Regroup, Restore, RunPhase
 from raytile.engine.pool import Pool, Ref
-from raytile.plan.phases import early, moves, phases, reads_before, route
+from raytile.plan.phases import ask_pairs, early, moves, numbers_said, phases, reads_before, say_pairs, thin_route
 from raytile.plan.plan import Plan
 from raytile.plan.route import Pair, Partition, Reads
 
@@ -68,15 +68,19 @@ class Flow:
             "clean": (*head, level),
             "begin": (*head, level),
             "step": (*head, level, step, run.whole, run.save),
+            "lane": (*head, level, step),
             "end": (*head, level),
             "keep": head,
         }
         sends: set[Pair] = set()
         reads: Reads = {}
-        if kind == "step":
-            this = route(plan, partition, level, step)
-            sends = set(this.pairs)
-            self.bytes_planned += this.cells * plan.spec.channels * FLOAT32
+        if kind == "step" and plan.levels[level].dilated:
+            sends = set(ask_pairs(plan, partition, level, step))
+            asked = thin_route(plan, partition, level, step).numbers_asked(plan.spec.channels)
+            self.bytes_planned += asked * FLOAT32
+        elif kind in ("step", "lane"):
+            sends = set(say_pairs(plan, partition, level, step))
+            self.bytes_planned += numbers_said(plan, partition, level, step) * FLOAT32
         elif kind in ("clean", "end"):
             reads = reads_before(plan, partition, self._course[run.phase + 1])
             sends = set(reads)
@@ -89,7 +93,7 @@ class Flow:
                 unwatched += self._pool.call(worker, "early", self._epoch, level, step)
             reports[self._call(worker, kind, args[kind], inboxes[worker], sends)] = worker
         self._unwatched.append(unwatched)
-        self._fresh = kind != "step" and self._fresh
+        self._fresh = kind not in ("step", "lane") and self._fresh
         return reports
 
     def in_flight(self) -> list[Ref]:

@@ -18,7 +18,7 @@ Flat = NDArray[np.float32]
 
 def pack(parts: Iterable[Tensor]) -> Flat:
     """Tensors [channels, h, w] one after the other."""
-    return np.concatenate([part.reshape(-1).numpy() for part in parts])
+    return np.concatenate([np.empty(0, dtype=np.float32), *(part.reshape(-1).numpy() for part in parts)])
 
 
 def unpack(message: Flat, pieces: Iterable[Piece], channels: int) -> Iterator[tuple[Piece, Tensor]]:

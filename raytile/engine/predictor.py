@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -14,7 +14,7 @@ from raytile.errors import Abandoned
 from raytile.models.base import Module
 from raytile.plan.plan import Plan
 from raytile.plan.voices import Voice
-from raytile.plan.windows import Seen, Windows
+from raytile.plan.windows import Seen
 from raytile.sampling import Schedule, scale_input
 from raytile.sync.fuse import guide
 
@@ -48,18 +48,42 @@ class Predictor:
         window, its prediction [channels, window, window]."""
         grid = self.plan.windows(level, step)
         heard, voices = self.plan.heard(level, step), self.plan.levels[level].voices
+        patches = {window: grid.reads(window) for window in windows}
         asked = {window: self._texts(heard[window], voices, step) for window in windows}
-        before = self._module.rows_evaluated()
-        rows = [(window, text) for window in windows for text in asked[window]]
+
+        def shown(window: int) -> tuple[Tensor, Tensor | None]:
+            steered = self.plan.request.control is not None
+            control = self._survey.control(level, patches[window]) if steered else None
+            return gather(patches[window], cells, self.plan.spec.channels), control
+
+        for window, answers in self._answers(step, asked, shown):
+            told[window] = self._said(level, step, patches[window], heard[window], answers)
+
+    def plain(self, level: int, step: int, shown: Mapping[int, Tensor]) -> dict[int, Tensor]:
+        """Predictions of windows [channels, window, window] that hear the base prompt alone."""
+        voice = self.plan.levels[level].voices[0]
+        asked = dict.fromkeys(shown, voice.texts(self.plan.guided[step]))
+        answers = self._answers(step, asked, lambda window: (shown[window], None))
+        return {window: self._spoken(voice, step, found) for window, found in answers}
+
+    def _answers(
+        self,
+        step: int,
+        asked: Mapping[int, tuple[str, ...]],
+        shown: Callable[[int], tuple[Tensor, Tensor | None]],
+    ) -> Iterator[tuple[int, dict[str, Tensor]]]:
+        """What the network says of each window to each text that it is asked with."""
+        rows = [(window, text) for window, texts in asked.items() for text in texts]
         answers: dict[str, Tensor] = {}
-        size = self.plan.micro_batch
+        size, before = self.plan.micro_batch, self._module.rows_evaluated()
         for first in range(0, len(rows), size):
             batch = rows[first : first + size]
-            output = self._run(grid, level, step, batch, cells)
+            seen = {window: shown(window) for window in dict.fromkeys(window for window, _ in batch)}
+            output = self._run(step, [(*seen[window], text) for window, text in batch])
             for (window, text), values in zip(batch, output, strict=False):
                 answers[text] = values
                 if len(answers) == len(asked[window]):
-                    told[window] = self._said(level, step, grid.reads(window), heard[window], answers)
+                    yield window, answers
                     answers = {}
         self.rows += self._module.rows_evaluated() - before
 
@@ -69,48 +93,37 @@ class Predictor:
         spoken = (text for voice, on in zip(voices, heard, strict=True) if on for text in voice.texts(guided))
         return tuple(dict.fromkeys(spoken))
 
-    def _run(
-        self,
-        grid: Windows,
-        level: int,
-        step: int,
-        batch: Sequence[tuple[int, str]],
-        cells: Mapping[int, Iterable[Held]],
-    ) -> Tensor:
+    def _run(self, step: int, batch: Sequence[tuple[Tensor, Tensor | None, str]]) -> Tensor:
         """One micro-batch through the network, padded with its last row again."""
         if self._stopped():
             raise Abandoned("told to stop")
-        patches = [grid.reads(window) for window, _ in batch]
-        x = torch.stack([gather(patch, cells, self.plan.spec.channels) for patch in patches])
-        shown = scale_input(x, step, self._schedule)
         spare = self.plan.micro_batch - len(batch)
         self.rows_padded += spare
-        shown = torch.cat([shown, shown[-1:].expand(spare, -1, -1, -1)])
-        words = [self._conditioning[text] for _, text in batch]
-        steer = None
-        if self.plan.request.control is not None:
-            steer = torch.stack([self._survey.control(level, patch) for patch in patches])
-            steer = torch.cat([steer, steer[-1:].expand(spare, -1, -1, -1)])
-        words += words[-1:] * spare
-        return self._module.predict(shown, self._schedule.timesteps[step], words, steer)
+        rows = [*batch, *(batch[-1:] * spare)]
+        x = scale_input(torch.stack([values for values, _, _ in rows]), step, self._schedule)
+        controls = [control for _, control, _ in rows if control is not None]
+        words = [self._conditioning[text] for _, _, text in rows]
+        return self._module.predict(
+            x, self._schedule.timesteps[step], words, torch.stack(controls) if controls else None
+        )
 
     def _said(
         self, level: int, step: int, patch: Seen, heard: NDArray[np.bool_], answers: Mapping[str, Tensor]
     ) -> Tensor:
         """One prediction of a window: each voice guided for itself, then mixed by how much of each cell it has."""
-        voices, guided = self.plan.levels[level].voices, self.plan.guided[step]
-
-        def spoken(voice: Voice) -> Tensor:
-            if len(voice.texts(guided)) == 1:
-                return answers[voice.prompt]
-            return guide(answers[voice.negative], answers[voice.prompt], voice.guidance)
-
+        voices = self.plan.levels[level].voices
         if not heard[1:].any():
-            return spoken(voices[0])
+            return self._spoken(voices[0], step, answers)
         total: Tensor | None = None
         for number, share in self._survey.shares(level, patch, heard).items():
             if heard[number]:
-                part = spoken(voices[number]) * share
+                part = self._spoken(voices[number], step, answers) * share
                 total = part if total is None else total + part
         assert total is not None
         return total
+
+    def _spoken(self, voice: Voice, step: int, answers: Mapping[str, Tensor]) -> Tensor:
+        """What one voice says, guided."""
+        if len(voice.texts(self.plan.guided[step])) == 1:
+            return answers[voice.prompt]
+        return guide(answers[voice.negative], answers[voice.prompt], voice.guidance)

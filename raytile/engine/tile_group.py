@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from raytile.engine.beginning import Beginning
 from raytile.engine.held import Held, gather, part, within
+from raytile.engine.lane import Lane
 from raytile.engine.messages import Flat, pack, unpack
 from raytile.engine.predictor import Predictor
 from raytile.engine.survey import Survey
@@ -25,16 +26,15 @@ from raytile.errors import Abandoned, RaytileError
 from raytile.events import Counts
 from raytile.geometry.tiling import Piece, Tiling
 from raytile.models.base import Module
-from raytile.plan.phases import Phase, early, holdings, moves, phases, reads_before, route
+from raytile.plan.phases import Phase, early, holdings, moves, phases, reads_before, route, say_pairs
 from raytile.plan.plan import Plan
-from raytile.plan.route import Partition, Reads
+from raytile.plan.route import Partition, Reads, Route
 from raytile.sampling import SAMPLERS, needs_noise
 from raytile.sync.fuse import Contribution, fuse, profile
 
 if TYPE_CHECKING:
     from raytile.canvas.canvas import Canvas
 
-T = TypeVar("T")
 Cells = NDArray[np.float32]
 
 Said = dict[int, list[tuple[tuple[int, int, int], Contribution]]]
@@ -62,6 +62,7 @@ class TileGroup:
         self._cells: dict[int, Held] = {}
         # By step: what this worker predicted of its windows, until it has been told and taken in.
         self._predictions: dict[int, dict[int, Tensor]] = {}
+        self._lane: Lane | None = None  # of the step that was predicted last
 
     @property
     def _phase(self) -> Phase:
@@ -72,7 +73,7 @@ class TileGroup:
     def restore(self, number: int, partition: Partition, stored: Callable[[int], Cells]) -> None:
         """Forget everything and go on from phase `number` as a member of `partition`: from nothing at phase 0, else
         from what was stored of each tile at the start of that phase (see `saved`)."""
-        self.partition, self._number, self._cells = partition, number, {}
+        self.partition, self._number, self._cells, self._lane = partition, number, {}, None
         self._predictions.clear()
         if number == 0:
             return
@@ -121,7 +122,7 @@ class TileGroup:
             patch = tiling.patch(box.y0, box.x0, box.height, box.width)
             count, channels = len(parts[tile][0].tensors), self.plan.spec.channels
             fresh[tile] = Held.of(box, [gather(patch, parts, channels, of) for of in range(count)], step, anchored)
-        self._cells, self.partition = fresh, after
+        self._cells, self.partition, self._lane = fresh, after, None
         self._predictions.clear()
 
     # -- phases --------------------------------------------------------------------------------------------------
@@ -173,10 +174,23 @@ class TileGroup:
         done = self._predictions.get(step, {})
         self._predict(level, step, [window for window in this.predicts(self.worker) if window not in done])
         self._number += 1
+        if not self.plan.levels[level].dilated:
+            return [self._tell(step, this, holder) for sender, holder in this.pairs if sender == self.worker]
+        self._lane = Lane(self.plan, self.worker, self.partition, level, step)
+        return self._lane.ask(self._cells)
+
+    def lane(self, level: int, step: int, *cells: Flat) -> list[Flat]:
+        """Predict my thinned-out windows from `cells`, thinned out, of all. Returns the predictions, these and those of
+        the step, on cells that others hold."""
+        self._expect(Phase("lane", level, step))
+        lane, this = self._lane, route(self.plan, self.partition, level, step)
+        assert lane is not None
+        lane.predict(self._predictor, self.partition, list(self._counted(cells)))
+        self._number += 1
         return [
-            pack(part(self._predictions[step][window], piece) for window, piece in this.gives(*pair))
-            for pair in this.pairs
-            if pair[0] == self.worker
+            np.concatenate([self._tell(step, this, holder), lane.tell(holder)])
+            for sender, holder in say_pairs(self.plan, self.partition, level, step)
+            if sender == self.worker
         ]
 
     def end(self, level: int, *predictions: Flat) -> list[Flat]:
@@ -184,6 +198,7 @@ class TileGroup:
         self._expect(Phase("end", level, self.plan.steps))
         self._update(level, self.plan.steps, self._said(level, self.plan.steps - 1, predictions), list(self._cells))
         self._predictions.clear()
+        self._lane = None
         # From here on only owners speak for their cells.
         self._cells = {tile: self._cells[tile] for tile in self._owned()}
         self._number += 1
@@ -237,7 +252,7 @@ class TileGroup:
         found = {tile: [held] for tile, held in self._cells.items()}
         mine = [pieces for (_, reader), pieces in sorted(reads.items()) if reader == self.worker]
         step, channels = self._phase.step, self.plan.spec.channels
-        for message, pieces in self._counted(messages, mine):
+        for message, pieces in zip(self._counted(messages), mine, strict=True):
             count = message.size // (channels * sum(piece.box.area for piece in pieces))
             values = [part for _, part in unpack(message, (piece for piece in pieces for _ in range(count)), channels)]
             for at, piece in enumerate(pieces):
@@ -246,10 +261,15 @@ class TileGroup:
                 found.setdefault(piece.tile, []).append(Held.of(piece.box, tensors, step, anchored))
         return found
 
-    def _counted(self, messages: Sequence[Flat], expected: Sequence[T]) -> Iterable[tuple[Flat, T]]:
-        for message, what in zip(messages, expected, strict=True):
+    def _counted(self, messages: Iterable[Flat]) -> Iterator[Flat]:
+        for message in messages:
             self._bytes_received += message.nbytes
-            yield message, what
+            yield message
+
+    def _tell(self, step: int, this: Route, holder: int) -> Flat:
+        """My predictions of the windows of `step` on cells of `holder`."""
+        entries = this.gives(self.worker, holder)
+        return pack(part(self._predictions[step][window], piece) for window, piece in entries)
 
     def _update(self, level: int, step: int, said: Said, tiles: Iterable[int]) -> None:
         """Bring `tiles` to the start of `step` by what was said at the step before, unless they are there."""
@@ -260,6 +280,8 @@ class TileGroup:
                 continue
             in_order = (c for _, c in sorted(said[tile], key=lambda entry: entry[0]))
             fused = fuse(held.box, self.plan.spec.channels, in_order, self._beginning.idle(level, held.box))
+            if self._lane is not None:
+                fused = self._lane.mixed(tile, held, fused)
             fresh = needs_noise(self.schedule, step - 1)
             unit = self._beginning.noise("ancestral", level, step - 1, held.box) if fresh else None
             held.x, held.memory = update(held.x, fused, step - 1, held.memory, self.schedule, unit)
@@ -288,9 +310,14 @@ class TileGroup:
         if messages is None:
             return said
         this = route(self.plan, self.partition, level, step)
-        mine = [this.gives(*pair) for pair in this.pairs if pair[1] == self.worker]
-        for message, entries in self._counted(messages, mine):
-            parts = unpack(message, (piece for _, piece in entries), self.plan.spec.channels)
+        pairs = say_pairs(self.plan, self.partition, level, step)
+        senders = [sender for sender, holder in pairs if holder == self.worker]
+        for sender, message in zip(senders, self._counted(messages), strict=True):
+            entries = this.gives(sender, self.worker)
+            own = self.plan.spec.channels * sum(piece.box.area for _, piece in entries)
+            parts = unpack(message[:own], (piece for _, piece in entries), self.plan.spec.channels)
             for (window, _), (piece, values) in zip(entries, parts, strict=True):
                 add(window, piece, values)
+            if self._lane is not None:
+                self._lane.hear(sender, message[own:])
         return said

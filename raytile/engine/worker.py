@@ -110,6 +110,11 @@ class Worker:
             self._saver.forget(whole)
         return [self._done(epoch, phase), *sent]
 
+    def lane(self, epoch: int, phase: int, level: int, step: int, *cells: Flat) -> list[Any]:
+        with self._timed(epoch):
+            sent = self.group.lane(level, step, *cells)
+        return [self._done(epoch, phase), *sent]
+
     def end(self, epoch: int, phase: int, level: int, *predictions: Flat) -> list[Any]:
         with self._timed(epoch):
             sent = self.group.end(level, *predictions)

@@ -6,7 +6,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from raytile.plan.phases import early_predictor, holdings, phases, reads_before, route
+from raytile.plan.phases import (
+    early_predictor,
+    holdings,
+    numbers_said,
+    phases,
+    reads_before,
+    route,
+    say_pairs,
+    thin_route,
+)
 from raytile.plan.plan import Plan
 from raytile.plan.route import Partition
 
@@ -62,7 +71,8 @@ def foretell(plan: Plan, partition: Partition) -> Cost:
         size = cell * sum(piece.box.area for pieces in reads.values() for piece in pieces)
         if phase.kind == "step":
             this = route(plan, partition, phase.level, phase.step)
-            count, size = len(this.pairs), cell * this.cells
+            pairs = say_pairs(plan, partition, phase.level, phase.step)
+            count, size = len(pairs), FLOAT32 * numbers_said(plan, partition, phase.level, phase.step)
             rows = plan.rows(phase.level, phase.step)
             number = len(rows)
             windows, evaluations = windows + number, evaluations + int(rows.sum())
@@ -73,6 +83,17 @@ def foretell(plan: Plan, partition: Partition) -> Cost:
             batches = -(-first // plan.micro_batch) - (-(all_rows - first) // plan.micro_batch)
             padded += int(batches.sum()) * plan.micro_batch
             work.append(int(batches.max()) * plan.micro_batch)
+            if plan.levels[phase.level].dilated:
+                thin = thin_route(plan, partition, phase.level, phase.step)
+                count += len(thin.ask_pairs)
+                size += FLOAT32 * thin.numbers_asked(plan.spec.channels)
+                asked = len(plan.levels[phase.level].voices[0].texts(plan.guided[phase.step]))
+                each = np.bincount(thin.predictor, minlength=partition.slots) * asked
+                windows, number = windows + len(thin.predictor), number + len(thin.predictor)
+                evaluations += int(each.sum())
+                batches = -(-each // plan.micro_batch)
+                padded += int(batches.sum()) * plan.micro_batch
+                work[-1] += int(batches.max()) * plan.micro_batch
             cells_seen += number * plan.spec.window**2
             cells_there += plan.levels[phase.level].cells
             most = max(most, int(this.shares().max()))

@@ -16,7 +16,8 @@ from raytile.geometry.strips import Copy
 from raytile.geometry.tiling import Tiling
 from raytile.plan.around import by_pixels
 from raytile.plan.plan import Level, Plan
-from raytile.plan.route import Holdings, Partition, Reads, Route, make_holdings, make_route, reading
+from raytile.plan.route import Holdings, Pair, Partition, Reads, Route, make_holdings, make_route, reading
+from raytile.plan.thin import ThinRoute, make_thin_route, thinned
 from raytile.plan.upsample import enlarging
 from raytile.plan.windows import Seen
 
@@ -26,11 +27,12 @@ class Phase(NamedTuple):
     the last.
 
     `clean` makes the clean latents that a level begins with, where that is more than enlarging the level before. A step
-    takes in the predictions of the one before, updates the cells, and predicts; `end` takes in the last ones; `keep`
+    takes in the predictions of the one before, updates the cells, and predicts (a `lane` after it predicts thinned-out
+    windows, and sends what both predicted); `end` takes in the last ones; `keep`
     puts the final latents onto the canvas, whence any worker can decode a tile. An epoch can begin before any phase
     that is a step."""
 
-    kind: Literal["clean", "begin", "step", "end", "keep"]
+    kind: Literal["clean", "begin", "step", "lane", "end", "keep"]
     level: int
     step: int
 
@@ -42,7 +44,8 @@ def phases(plan: Plan) -> tuple[Phase, ...]:
         if level.begins == "clean":
             course.append(Phase("clean", level.index, level.first_step))
         course.append(Phase("begin", level.index, level.first_step))
-        course += [Phase("step", level.index, step) for step in range(level.first_step, level.steps)]
+        kinds: tuple[Literal["step", "lane"], ...] = ("step", "lane") if level.dilated else ("step",)
+        course += [Phase(kind, level.index, step) for step in range(level.first_step, level.steps) for kind in kinds]
         course.append(Phase("end", level.index, level.steps))
     return (*course, Phase("keep", len(plan.levels) - 1, plan.steps))
 
@@ -52,13 +55,42 @@ def holdings(plan: Plan, partition: Partition, level: int) -> Holdings:
     """What each worker holds while `level` is painted."""
     steps = range(plan.levels[level].first_step, plan.steps)
     active = plan.active if plan.partial else None
-    return make_holdings([plan.windows(level, step) for step in steps], partition, active)
+    reach = 2**level - 1 if plan.levels[level].dilated else 0
+    return make_holdings([plan.windows(level, step) for step in steps], partition, active, reach)
 
 
 @lru_cache(maxsize=8)
 def route(plan: Plan, partition: Partition, level: int, step: int) -> Route:
     """The route of one step; kept for a few steps, since several callers ask for it."""
     return make_route(plan.windows(level, step), partition, holdings(plan, partition, level))
+
+
+@lru_cache(maxsize=4)
+def thin_route(plan: Plan, partition: Partition, level: int, step: int) -> ThinRoute:
+    """The route of the thinned-out windows of one step of a dilated level."""
+    windows = thinned(plan.levels[level].tiling, plan.spec.window, 2**level, plan.offset(level, step))
+    return make_thin_route(windows, partition, holdings(plan, partition, level))
+
+
+def ask_pairs(plan: Plan, partition: Partition, level: int, step: int) -> tuple[Pair, ...]:
+    """Who sends to whom between the two phases of a step of a dilated level, ascending."""
+    return thin_route(plan, partition, level, step).ask_pairs
+
+
+def say_pairs(plan: Plan, partition: Partition, level: int, step: int) -> tuple[Pair, ...]:
+    """Who tells whom predictions of a step, ascending."""
+    told = route(plan, partition, level, step).pairs
+    if plan.levels[level].dilated:
+        told = tuple(sorted({*told, *thin_route(plan, partition, level, step).say_pairs}))
+    return told
+
+
+def numbers_said(plan: Plan, partition: Partition, level: int, step: int) -> int:
+    """How many numbers that are."""
+    own = route(plan, partition, level, step).cells * plan.spec.channels
+    if plan.levels[level].dilated:
+        own += thin_route(plan, partition, level, step).numbers_said(plan.spec.channels)
+    return own
 
 
 def early(plan: Plan, partition: Partition, level: int, step: int, worker: int) -> tuple[int, ...]:
@@ -83,7 +115,7 @@ def _alone(plan: Plan, partition: Partition, level: int, step: int) -> NDArray[n
     """Of each window its predictor, or -1 where that has to wait for others, or where nothing is waited for at all."""
     now, windows = route(plan, partition, level, step), plan.windows(level, step)
     nobody = np.full(len(windows), -1, dtype=np.int64)
-    if step == plan.levels[level].first_step:
+    if step == plan.levels[level].first_step or plan.levels[level].dilated:
         return nobody
     before = route(plan, partition, level, step - 1)
     heard = np.zeros((partition.slots, windows.tiling.count), dtype=bool)

@@ -17,12 +17,19 @@ SHAPE_TOLERANCE = 0.01
 def check(request: RenderRequest, spec: ModelSpec) -> None:
     """Raises `InvalidRequest`."""
     _sides(request)
+    _dilated(request)
     _source(request, spec)
     if request.control is not None and not spec.control:
         raise InvalidRequest(f"control: model {spec.name} takes none: leave it out, or use terra")
     for name, shapes in (("regions", request.regions), ("repaint", request.repaint)):
         for number, shape in enumerate(shapes):
             _on_picture(request, shape, f"{name}.{number}")
+
+
+def _dilated(request: RenderRequest) -> None:
+    for name in ("regions", "control") if request.dilated else ():
+        if getattr(request, name):
+            raise InvalidRequest(f"{name}: thinned-out windows know none: leave {name} or dilated out")
 
 
 def _sides(request: RenderRequest) -> None:

@@ -122,12 +122,19 @@ class Holdings:
         return who, boxes
 
 
-def make_holdings(steps: Sequence[Windows], partition: Partition, active: NDArray[np.bool_] | None = None) -> Holdings:
-    """What is held over `steps`, each given by its windows; of tiles that are not `active` only what is read."""
+def make_holdings(
+    steps: Sequence[Windows], partition: Partition, active: NDArray[np.bool_] | None = None, reach: int = 0
+) -> Holdings:
+    """What is held over `steps`, each given by its windows; of tiles that are not `active` only what is read. `reach`:
+    how many cells around each core its owner looks at besides."""
     tiling = steps[0].tiling
     owners = partition.owners(tiling)
     mine = np.arange(tiling.count) if active is None else np.flatnonzero(active)
     keys, boxes = [owners[mine] * tiling.count + mine], [_cores(tiling)[mine]]
+    if reach:
+        near = [(tile, piece) for tile in mine.tolist() for piece in tiling.around(tile, reach)[0].pieces()]
+        keys.append(np.array([owners[tile] * tiling.count + piece.tile for tile, piece in near]))
+        boxes.append(np.array([piece.box for _, piece in near]))
     for windows in steps:
         predictor = partition.deal(windows.compact_order)
         abroad = (owners[windows.tiles] != predictor[:, None]).any(axis=1)
