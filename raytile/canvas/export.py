@@ -121,12 +121,16 @@ def _save(canvas: Canvas, place: Path, box: Box | None, progress: Callable[[int,
     """Write the picture or a box of it, in whole and by a rename."""
     fresh = place.with_name(f".{place.name}.{os.getpid()}.new")
     saver, options = SAVERS[place.suffix.lower()]
+    packet = b""
+    if box is None and gpano.is_sphere(canvas.head().request):
+        packet = gpano.packet(canvas.layout.width, canvas.layout.height)
     try:
-        with streamed(canvas, f"export to {place}", box, progress) as picture:
-            if box is None and gpano.is_sphere(canvas.head().request):
-                picture = _with_xmp(picture, gpano.packet(canvas.layout.width, canvas.layout.height))
-            getattr(picture, saver)(str(fresh), **options)
         with explained(f"export to {place}"):
+            with streamed(canvas, f"export to {place}", box, progress) as picture:
+                if packet and saver == "pngsave":
+                    _save_png(picture, fresh, options, gpano.chunk(packet))
+                else:
+                    getattr(_with_xmp(picture, packet), saver)(str(fresh), **options)
             sync(fresh)
             fresh.replace(place)
             sync(place.parent)
@@ -137,6 +141,41 @@ def _save(canvas: Canvas, place: Path, box: Box | None, progress: Callable[[int,
 def _with_xmp(picture: Any, packet: bytes) -> Any:
     import pyvips  # type: ignore[import-untyped]  # ships neither stubs nor a marker
 
+    if not packet:
+        return picture
     copy = picture.copy()
     copy.set_type(pyvips.GValue.blob_type, "xmp-data", packet)
     return copy
+
+
+def _save_png(picture: Any, fresh: Path, options: dict[str, Any], chunk: bytes) -> None:
+    """Save a PNG with one more chunk behind its header: libvips hides XMP in a compressed one that readers overlook."""
+    import pyvips
+
+    trouble: list[OSError] = []
+    left = gpano.PNG_HEADER
+    with fresh.open("wb") as file:
+
+        def put(data: bytes) -> int:
+            nonlocal left
+            rest = memoryview(data)
+            try:
+                if left:
+                    file.write(rest[:left])
+                    rest, left = rest[left:], max(0, left - len(rest))
+                    file.write(chunk if not left else b"")
+                file.write(rest)
+            except OSError as error:  # libvips takes no exceptions: stop here, and raise it below
+                trouble.append(error)
+                return 0
+            return len(data)
+
+        target = pyvips.TargetCustom()
+        target.on_write(put)
+        try:
+            picture.pngsave_target(target, **options)
+        except pyvips.Error:
+            if not trouble:
+                raise
+    if trouble:
+        raise trouble[0]

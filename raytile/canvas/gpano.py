@@ -1,13 +1,17 @@
 """Photo Sphere XMP: what tells viewers that a picture is a whole sphere.
 
 Fields: Google, "Photo Sphere XMP Metadata" (developers.google.com/streetview/spherical-metadata).
-Packet: ISO 16684-1."""
+Packet: ISO 16684-1; in a PNG: XMP specification part 3 (Adobe, 2020)."""
 
 from __future__ import annotations
+
+import struct
+import zlib
 
 from raytile.plan.request import RenderRequest
 
 NAMESPACE = "http://ns.google.com/photos/1.0/panorama/"
+PNG_HEADER = 8 + 25  # bytes of a PNG before its second chunk
 
 
 def is_sphere(request: RenderRequest) -> bool:
@@ -38,3 +42,9 @@ def packet(width: int, height: int) -> bytes:
  </rdf:RDF>
 </x:xmpmeta>
 <?xpacket end="r"?>""".encode()
+
+
+def chunk(packet: bytes) -> bytes:
+    """The packet as a chunk of a PNG: international text, not compressed."""
+    data = b"iTXtXML:com.adobe.xmp" + bytes(5) + packet
+    return struct.pack(">I", len(data) - 4) + data + struct.pack(">I", zlib.crc32(data))

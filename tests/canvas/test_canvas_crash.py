@@ -21,6 +21,7 @@ from raytile.canvas import export, store
 from raytile.canvas.digest import digest
 from raytile.canvas.layout import CanvasLayout
 from raytile.errors import CanvasError
+from raytile.plan.request import RenderRequest
 
 MANY = CanvasLayout(width=250, height=256, channels=4, rows=32, columns=32, tile_cells=4, factor=8)
 KILLS = 20
@@ -185,8 +186,10 @@ def test_a_head_that_finds_no_room_stays_as_it_was(tmp_path: Path) -> None:
     assert canvas.head().state == "finished"
 
 
-def test_an_export_that_finds_no_room_leaves_what_was_there(tmp_path: Path) -> None:
-    canvas = store.create(tmp_path / "a.zarr", SMALL, head())
+@pytest.mark.parametrize("topology", ["flat", "equirectangular"])
+def test_an_export_that_finds_no_room_leaves_what_was_there(tmp_path: Path, topology: str) -> None:
+    request = RenderRequest.parse(prompt="", width=SMALL.width, height=SMALL.height, topology=topology)
+    canvas = store.create(tmp_path / "a.zarr", SMALL, head(request=request))
     for tile in range(SMALL.tiles):
         canvas.write_image(tile, np.asarray(pixels(SMALL, tile)))
     (tmp_path / "a.png").write_text("older")
