@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import combinations, product
 
@@ -35,7 +35,7 @@ class AtlasWindows:
     atlas: Atlas
     step: int
     places: tuple[Place, ...]
-    seen: tuple[tuple[Part, ...], ...]
+    seen: tuple[tuple[Part, ...], ...] = field(repr=False)
 
     def __len__(self) -> int:
         return len(self.places)

@@ -6,7 +6,7 @@ import doctest
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from raytile.errors import InvalidRequest
@@ -24,6 +24,7 @@ def test_examples_in_docstrings_hold() -> None:
     assert doctest.testmod(atlas_module).failed == 0
 
 
+@settings(deadline=None)
 @given(atlases)
 def test_crossing_a_seam_and_coming_back_by_the_same_pair_leads_home(atlas: Atlas) -> None:
     for join in atlas.joins:
@@ -35,6 +36,7 @@ def test_crossing_a_seam_and_coming_back_by_the_same_pair_leads_home(atlas: Atla
                     assert atlas.cross(other, one, *there) == (y, x)
 
 
+@settings(deadline=None)
 @given(atlases, st.integers(0, 9))
 def test_a_side_meets_every_partner_in_turn(atlas: Atlas, step: int) -> None:
     for join in atlas.joins:
@@ -44,6 +46,7 @@ def test_a_side_meets_every_partner_in_turn(atlas: Atlas, step: int) -> None:
             assert [atlas.partner(side, len(join.one) * step + k) for k in range(len(join.one))] == [*join.one]
 
 
+@settings(deadline=None)
 @given(atlases, st.integers(0, 9), st.data())
 def test_beyond_a_side_a_patch_shows_the_cells_one_crosses_to(atlas: Atlas, step: int, data: st.DataObject) -> None:
     assume(atlas.joins)
@@ -62,6 +65,7 @@ def test_beyond_a_side_a_patch_shows_the_cells_one_crosses_to(atlas: Atlas, step
     assert expected == [atlas.cross(side, partner, *cell) for cell in cells]
 
 
+@settings(deadline=None)
 @given(atlases, st.integers(0, 9), st.data())
 def test_patches_are_pictures_without_a_fold(atlas: Atlas, step: int, data: st.DataObject) -> None:
     """Every cell once; neighbours in a patch are neighbours in a face or over a seam, as one turned frame sees them."""
@@ -99,6 +103,7 @@ def test_patches_are_pictures_without_a_fold(atlas: Atlas, step: int, data: st.D
         assert inside or b in around.get(a, ()) or a in around.get(b, ())
 
 
+@settings(deadline=None)
 @given(sides, sides, st.booleans(), st.data())
 def test_torus_and_cylinder_are_the_wrapped_canvas(height: int, width: int, both: bool, data: st.DataObject) -> None:
     atlas = (torus if both else cylinder)(height, width)
@@ -127,6 +132,7 @@ def middle(atlas: Atlas, y: int, x: int) -> np.ndarray[tuple[int], np.dtype[np.f
     return out + across * (2 * (x - box.x0 + 0.5) / box.width - 1) + down * (2 * (y - box.y0 + 0.5) / box.height - 1)
 
 
+@settings(deadline=None)
 @given(sides)
 def test_neighbours_over_seams_of_a_cube_are_neighbours_in_space(cells: int) -> None:
     atlas = cube(cells)
@@ -142,6 +148,7 @@ def test_neighbours_over_seams_of_a_cube_are_neighbours_in_space(cells: int) -> 
             assert apart == pytest.approx(2**0.5 / cells)
 
 
+@settings(deadline=None)
 @given(sides, sides, st.data())
 def test_beyond_a_pole_lies_the_other_side_of_the_sphere(height: int, half: int, data: st.DataObject) -> None:
     width = 2 * half
@@ -159,6 +166,7 @@ def test_beyond_a_pole_lies_the_other_side_of_the_sphere(height: int, half: int,
         assert ((seen[beyond] % 1000) == (columns + half) % width).all()
 
 
+@settings(deadline=None)
 @given(sides, st.data())
 def test_no_patch_holds_a_corner_of_a_cube(cells: int, data: st.DataObject) -> None:
     atlas = cube(cells)
@@ -169,6 +177,7 @@ def test_no_patch_holds_a_corner_of_a_cube(cells: int, data: st.DataObject) -> N
             atlas.parts(face, *corner, cells, cells, 0)
 
 
+@settings(deadline=None)
 @given(atlases, st.integers(0, 9), st.integers(0, 9), st.data())
 def test_what_is_around_a_box_is_a_full_rectangle_with_the_box_where_it_says(
     atlas: Atlas, halo: int, step: int, data: st.DataObject
@@ -191,6 +200,7 @@ def test_what_is_around_a_box_is_a_full_rectangle_with_the_box_where_it_says(
         assert more == (halo if atlas.partner((face, name), step) else min(halo, free))
 
 
+@settings(deadline=None)
 @given(atlases, st.data())
 def test_gaps_and_faces_make_up_the_canvas(atlas: Atlas, data: st.DataObject) -> None:
     tiling = data.draw(tilings(atlas))
@@ -200,6 +210,7 @@ def test_gaps_and_faces_make_up_the_canvas(atlas: Atlas, data: st.DataObject) ->
     assert (counted == 1).all()
 
 
+@settings(deadline=None)
 @given(tilesets())
 def test_strips_next_to_sides_that_are_alike_are_alike_when_turned_to_one_another(atlas: Atlas) -> None:
     """All cells next to such a side have twins in all others, corner squares apart: those may contradict themselves."""
@@ -223,6 +234,7 @@ def test_strips_next_to_sides_that_are_alike_are_alike_when_turned_to_one_anothe
                     assert twins[cell] >= expected or not twins[cell]
 
 
+@settings(deadline=None)
 @given(tilesets())
 def test_what_is_the_same_has_one_origin(atlas: Atlas) -> None:
     for face in atlas.faces:
@@ -236,12 +248,14 @@ def test_what_is_the_same_has_one_origin(atlas: Atlas) -> None:
                 assert (other.box, compose(other.turn, turn)) == (copy.box, copy.turn)
 
 
+@settings(deadline=None)
 @given(atlases)
 def test_sides_with_one_partner_have_no_twins(atlas: Atlas) -> None:
     if all(len(group) == 1 for join in atlas.joins for group in (join.one, join.other)):
         assert all(not atlas.twins(face.box) for face in atlas.faces)
 
 
+@settings(deadline=None)
 @given(st.integers(2, 8), st.sampled_from([2, 4]))
 def test_a_scaled_atlas_is_the_atlas_of_the_smaller_canvas(half: int, divisor: int) -> None:
     for form in (cube, lambda cells: equirectangular(cells, 2 * cells), lambda cells: torus(cells, 3 * cells)):

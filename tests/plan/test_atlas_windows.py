@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 
 import numpy as np
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -67,6 +67,7 @@ def origins(atlas: Atlas) -> dict[int, int]:
     return found
 
 
+@settings(deadline=None, max_examples=50)
 @given(windows())
 @example(halved(SELF_MET, 4, 0))
 @example(halved(SELF_MET, 4, 1))
@@ -78,6 +79,7 @@ def test_windows_cover_every_cell_of_every_face_and_nothing_else(grid: AtlasWind
     assert read == told == set(origins(grid.atlas))
 
 
+@settings(deadline=None, max_examples=50)
 @given(windows())
 def test_a_window_gives_each_cell_that_it_reads_once_and_all_that_are_the_same_alike(grid: AtlasWindows) -> None:
     origin = origins(grid.atlas)
@@ -99,6 +101,7 @@ def test_a_window_gives_each_cell_that_it_reads_once_and_all_that_are_the_same_a
         assert once == heard[origin[cell]]
 
 
+@settings(deadline=None, max_examples=50)
 @given(windows(st.builds(cube, sides)))
 def test_no_window_holds_a_corner_of_a_cube(grid: AtlasWindows) -> None:
     """Nor does a window see more than two faces, which is all that meet anywhere but at a corner."""
@@ -110,6 +113,7 @@ def test_no_window_holds_a_corner_of_a_cube(grid: AtlasWindows) -> None:
     assert not any(y and x for y, x in outside)
 
 
+@settings(deadline=None, max_examples=50)
 @given(windows(st.builds(cube, sides)))
 def test_windows_reach_over_every_seam_of_a_cube(grid: AtlasWindows) -> None:
     """Under `overlap` at every step; the grid of `shift` lies on the seams where it has not moved."""
@@ -126,6 +130,7 @@ def test_windows_reach_over_every_seam_of_a_cube(grid: AtlasWindows) -> None:
     assert sum(len(faces) == 2 for faces in crossing) == 12
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.integers(1, 14), st.integers(1, 14), st.integers(1, 8), st.booleans(), st.booleans(), st.data())
 def test_on_torus_and_cylinder_they_are_those_of_the_wrapped_canvas(
     height: int, width: int, size: int, both: bool, shift: bool, data: st.DataObject
@@ -149,6 +154,7 @@ def test_on_torus_and_cylinder_they_are_those_of_the_wrapped_canvas(
         assert sorted(given_cells(grid, window)) == sorted(given_cells(same, window))  # type: ignore[arg-type]
 
 
+@settings(deadline=None, max_examples=50)
 @given(windows(), st.data())
 def test_many_windows_at_once_are_each_of_them(grid: AtlasWindows, data: st.DataObject) -> None:
     assert sorted(grid.compact_order) == list(range(len(grid)))

@@ -8,7 +8,7 @@ from math import isqrt
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raytile.errors import InvalidRequest
@@ -37,6 +37,7 @@ def request(tileset: Tileset | None = None, **wishes: object) -> RenderRequest:
     return RenderRequest.parse(**{"prompt": "", "width": 64, "height": 64, "tileset": tileset, **wishes})
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), min_size=1, max_size=20), st.integers(1, 8))
 def test_pictures_lie_apart_on_the_canvas_in_steps_of_a_cell(sizes: list[tuple[int, int]], factor: int) -> None:
     tileset = pictures(*((w * factor, h * factor) for w, h in sizes))
@@ -49,6 +50,7 @@ def test_pictures_lie_apart_on_the_canvas_in_steps_of_a_cell(sizes: list[tuple[i
     assert all(box.y0 >= 0 and box.y1 <= height and box.x0 >= 0 and box.x1 <= width for box in boxes)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 200))
 def test_squares_of_one_size_lie_as_compactly_as_squares_can(count: int) -> None:
     across, down = canvas_size(pictures(*((8, 8),) * count), 8)
@@ -60,6 +62,7 @@ def test_sixteen_squares_lie_four_by_four() -> None:
     assert canvas_size(pictures(*((256, 256),) * 16), 8) == (1024, 1024)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 3))
 def test_a_wang_set_joins_right_to_left_and_bottom_to_top_by_colour(colours: int) -> None:
     tileset = parse_tileset(wang(colours))
@@ -150,6 +153,7 @@ def test_sizes_off_the_factor_are_refused_with_one_that_fits() -> None:
         layout(pictures((64, 64), (64, 62)), 8)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 40), st.sampled_from([4, 8]), st.sampled_from([1, 2]))
 def test_spheres_have_the_atlas_of_their_size(cells: int, factor: int, divisor: int) -> None:
     even = cells * divisor
@@ -166,6 +170,7 @@ def test_spheres_have_the_atlas_of_their_size(cells: int, factor: int, divisor: 
     assert (found.faces, found.joins) == (same.faces, same.joins)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 300), st.integers(1, 300), st.sampled_from(["cube", "equirectangular"]))
 def test_another_size_is_refused_with_one_that_fits(width: int, height: int, form: str) -> None:
     wish = request(topology=form, width=width, height=height)
