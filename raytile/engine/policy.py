@@ -45,9 +45,9 @@ def deal(members: tuple[int, ...], seconds_per_row: Mapping[int, float]) -> Part
 def step_seconds(
     partition: Partition, seconds_per_row: Mapping[int, float], rows: NDArray[np.int64], micro_batch: int
 ) -> float:
-    """How long the slowest member takes over a step whose windows take so many `rows` each, dealt as if all alike."""
-    cuts, mean = partition.cuts(len(rows)), float(rows.mean()) if len(rows) else 0.0
-    batches = [-(-(cuts[k + 1] - cuts[k]) * mean // micro_batch) for k in range(partition.workers)]
+    """How long the slowest member takes over a step whose windows take so many `rows` each."""
+    cuts = partition.cuts(int(rows.sum()))
+    batches = [-(-(cuts[k + 1] - cuts[k]) // micro_batch) for k in range(partition.workers)]
     return max(
         number * micro_batch * seconds_per_row.get(worker, 0.0)
         for number, worker in zip(batches, partition.members, strict=True)

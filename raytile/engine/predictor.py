@@ -99,7 +99,7 @@ class Predictor:
             raise Abandoned("told to stop")
         spare = self.plan.micro_batch - len(batch)
         self.rows_padded += spare
-        rows = [*batch, *(batch[-1:] * spare)]
+        rows = [*batch, *[batch[-1]] * spare]
         x = scale_input(torch.stack([values for values, _, _ in rows]), step, self._schedule)
         controls = [control for _, control, _ in rows if control is not None]
         words = [self._conditioning[text] for _, _, text in rows]

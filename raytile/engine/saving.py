@@ -38,10 +38,13 @@ class Saving:
         """Who has still to store a part of the snapshot on its way."""
         return frozenset(self._storing.missing) if self._storing else frozenset()
 
-    def begin(self, phase: int, epoch: int, members: Collection[int], steps: int, busy: float) -> bool:
+    def begin(
+        self, phase: int, epoch: int, members: Collection[int], steps: int, busy: float, landmark: bool = False
+    ) -> bool:
         """Whether `members` shall save what they have at the start of `phase`, so many steps and seconds of work after
-        the last snapshot was tried."""
-        if self._storing or phase <= self.whole or not policy.snapshot_due(self._every, steps, busy, self._cost):
+        the last snapshot was tried. A `landmark` is saved whatever that costs, unless nothing ever is."""
+        due = (landmark and self._every != 0) or policy.snapshot_due(self._every, steps, busy, self._cost)
+        if self._storing or phase <= self.whole or not due:
             return False
         self._storing, self.tried = Storing(phase, epoch, set(members)), phase
         return True

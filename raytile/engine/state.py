@@ -355,8 +355,9 @@ class RenderState:
         phase = self.submitted
         if self.course[phase].kind != "step":
             return False
+        finer = self.course[phase].level > 0 and self.course[phase - 1].kind == "begin"
         since = self.steps(self._saving.tried, phase), self._pace.busy_since_snapshot()
-        if not self._saving.begin(phase, self.epoch, self._done, *since):
+        if not self._saving.begin(phase, self.epoch, self._done, *since, landmark=finer):
             return False
         self._pace.snapshot_begins()
         return True

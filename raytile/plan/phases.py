@@ -56,13 +56,14 @@ def holdings(plan: Plan, partition: Partition, level: int) -> Holdings:
     steps = range(plan.levels[level].first_step, plan.steps)
     active = plan.active if plan.partial else None
     reach = 2**level - 1 if plan.levels[level].dilated else 0
-    return make_holdings([plan.windows(level, step) for step in steps], partition, active, reach)
+    windows = [(plan.windows(level, step), plan.rows(level, step)) for step in steps]
+    return make_holdings(windows, partition, active, reach)
 
 
 @lru_cache(maxsize=8)
 def route(plan: Plan, partition: Partition, level: int, step: int) -> Route:
     """The route of one step; kept for a few steps, since several callers ask for it."""
-    return make_route(plan.windows(level, step), partition, holdings(plan, partition, level))
+    return make_route(plan.windows(level, step), partition, holdings(plan, partition, level), plan.rows(level, step))
 
 
 @lru_cache(maxsize=4)

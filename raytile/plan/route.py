@@ -61,10 +61,17 @@ class Partition:
         """The worker of each tile id."""
         return self.deal(tiling.compact_order)
 
-    def deal(self, order: Sequence[int]) -> NDArray[np.int64]:
-        """The worker of each id, ids being dealt in `order`."""
-        dealt = np.empty(len(order), dtype=np.int64)
-        dealt[np.asarray(order, dtype=np.int64)] = np.repeat(self.members, np.diff(self.cuts(len(order))))
+    def deal(self, order: Sequence[int], costs: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
+        """The worker of each id, ids being dealt in `order`. With `costs` (of each id) not as many to each, but as
+        dear: each goes to whose share its middle falls into."""
+        dealt, ids = np.empty(len(order), dtype=np.int64), np.asarray(order, dtype=np.int64)
+        if costs is None or not len(ids) or costs.min() == costs.max():
+            dealt[ids] = np.repeat(self.members, np.diff(self.cuts(len(order))))
+            return dealt
+        ends = np.cumsum(self.shares or (1,) * self.workers)
+        spent = np.cumsum(costs[ids])
+        middles = (2 * spent - costs[ids]) * ends[-1]  # in units of 2 * all costs, so that they are whole
+        dealt[ids] = np.asarray(self.members)[np.searchsorted(2 * spent[-1] * ends, middles, side="right")]
         return dealt
 
 
@@ -123,11 +130,14 @@ class Holdings:
 
 
 def make_holdings(
-    steps: Sequence[Windows], partition: Partition, active: NDArray[np.bool_] | None = None, reach: int = 0
+    steps: Sequence[tuple[Windows, NDArray[np.int64]]],
+    partition: Partition,
+    active: NDArray[np.bool_] | None = None,
+    reach: int = 0,
 ) -> Holdings:
-    """What is held over `steps`, each given by its windows; of tiles that are not `active` only what is read. `reach`:
+    """What is held over `steps`, each given by its windows and what each of them costs; of tiles that are not `active` only what is read. `reach`:
     how many cells around each core its owner looks at besides."""
-    tiling = steps[0].tiling
+    tiling = steps[0][0].tiling
     owners = partition.owners(tiling)
     mine = np.arange(tiling.count) if active is None else np.flatnonzero(active)
     keys, boxes = [owners[mine] * tiling.count + mine], [_cores(tiling)[mine]]
@@ -135,8 +145,8 @@ def make_holdings(
         near = [(tile, piece) for tile in mine.tolist() for piece in tiling.around(tile, reach)[0].pieces()]
         keys.append(np.array([owners[tile] * tiling.count + piece.tile for tile, piece in near]))
         boxes.append(np.array([piece.box for _, piece in near]))
-    for windows in steps:
-        predictor = partition.deal(windows.compact_order)
+    for windows, costs in steps:
+        predictor = partition.deal(windows.compact_order, costs)
         abroad = (owners[windows.tiles] != predictor[:, None]).any(axis=1)
         if active is not None:
             abroad |= ~active[windows.tiles].all(axis=1)
@@ -155,7 +165,7 @@ def make_holdings(
 @dataclass(frozen=True)
 class Route:
     """One step of one level under one partition: every worker predicts its windows, and tells each holder of their
-    cells. Windows' shares differ by at most one between workers.
+    cells. Where windows cost alike, their shares differ by at most one between workers.
 
     slots: one more than the highest worker number. predictor: the worker of each window. said: what is sent, an entry
     for each piece of a window and each of its holders but the predictor; sender, holder: of each entry. Entries are
@@ -202,9 +212,11 @@ class Route:
         return int(((box[:, 1] - box[:, 0]) * (box[:, 3] - box[:, 2])).sum())
 
 
-def make_route(windows: Windows, partition: Partition, holdings: Holdings) -> Route:
-    """The route of one step."""
-    predictor = partition.deal(windows.compact_order)
+def make_route(
+    windows: Windows, partition: Partition, holdings: Holdings, costs: NDArray[np.int64] | None = None
+) -> Route:
+    """The route of one step; `costs` of its windows, if they are not all alike."""
+    predictor = partition.deal(windows.compact_order, costs)
     who, held = holdings.by_tile
     near = who[windows.tiles]
     told = ((near >= 0) & (near != predictor[:, None, None])).any(axis=(1, 2)) | (not windows.local)

@@ -187,18 +187,20 @@ def _enough(request: RenderRequest, spec: ModelSpec, height: int, width: int, at
         return height * spec.factor <= 2 * size[1] and width * spec.factor <= 2 * size[0]
     if atlas is None:
         return max(height, width) <= 2 * spec.window
-    shrink = 2 ** (levels - 1)
-    return max(max(face.box.height, face.box.width) for face in atlas.faces) // shrink <= 2 * spec.window
+    shrink = 1 << (levels - 1)
+    longest: int = max(max(face.box.height, face.box.width) for face in atlas.faces)
+    return longest // shrink <= 2 * spec.window
 
 
 def _smallest(coarse: tuple[int, int], atlas: Atlas | None, halvings: int) -> int:
     """The shortest side of what is painted at this size; 0 where the faces of an atlas cannot be halved so often."""
     if atlas is None:
         return min(coarse)
-    shrink = 2**halvings
+    shrink = 1 << halvings
     if any(edge % shrink for face in atlas.faces for edge in face.box):
         return 0
-    return min(min(face.box.height, face.box.width) for face in atlas.faces) // shrink
+    shortest: int = min(min(face.box.height, face.box.width) for face in atlas.faces)
+    return shortest // shrink
 
 
 def _voices(request: RenderRequest, spec: ModelSpec, guidance: float, index: int, levels: int) -> tuple[Voice, ...]:

@@ -1,8 +1,8 @@
 """Thinned-out windows: every s-th cell in both directions, so that one window sees far; and who tells whom what of it.
 
 At a level s times as large as the coarsest there are s x s grids of every s-th cell, each as large as the coarsest
-level; windows stand on each of them. A step takes a second exchange then: all owners send their cells, filtered, to all
-who predict such windows, with the mean and the spread of each of their tiles; what these predict goes to the holders."""
+level; windows stand on each of them. A step takes a second exchange then: all owners send their cells, filtered, to
+all who predict such windows, with mean and variance of each of their tiles; what these predict goes to the holders."""
 
 from __future__ import annotations
 
@@ -117,8 +117,8 @@ def _teeth(axis: Axis, stride: int, origins: tuple[int, ...], size: int, given: 
 
 @dataclass(frozen=True)
 class ThinRoute:
-    """Who predicts which thinned-out window, and what is told: `asked` from owners (`source`) to predictors, `said` from
-    predictors to holders (`holder`). Every owner tells every predictor something: the spread of its tiles at least."""
+    """Who predicts which thinned-out window, and what is told: `asked` from owners (`source`) to predictors, `said`
+    from predictors to holders (`holder`). Every owner tells every predictor something: the spread of its tiles at least."""
 
     slots: int
     predictor: Ints
@@ -178,18 +178,8 @@ def make_thin_route(windows: Thinned, partition: Partition, holdings: Holdings) 
     entry, number = np.nonzero((holder >= 0) & (ny > 0) & (nx > 0))
     at = entry, number
     skipped_y, skipped_x = (first_y[at] - comb[entry, 1]) // stride, (first_x[at] - comb[entry, 3]) // stride
-    told = np.stack(
-        (
-            comb[entry, 0],
-            first_y[at],
-            ny[at],
-            first_x[at],
-            nx[at],
-            comb[entry, 5] + skipped_y,
-            comb[entry, 6] + skipped_x,
-        ),
-        axis=1,
-    )
+    down, right = comb[entry, 5] + skipped_y, comb[entry, 6] + skipped_x
+    told = np.stack((comb[entry, 0], first_y[at], ny[at], first_x[at], nx[at], down, right), axis=1)
     said = Combs(given.window[entry], told)
     return ThinRoute(partition.slots, predictor, owners, asked, owners[asked.comb[:, 0]], said, holder[at])
 
