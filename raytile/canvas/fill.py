@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from raytile.canvas.arrays import open_array
 from raytile.canvas.bytes import Bytes
-from raytile.canvas.inputs import SOURCE_IMAGE, SOURCE_LATENTS, Inputs, Parent, check_parent, holds, verify
+from raytile.canvas.inputs import SOURCE_IMAGE, SOURCE_LATENTS, Inputs, Parent, verify
 from raytile.canvas.layout import IMAGE, LATENTS, CanvasLayout, slices
-from raytile.canvas.place import where
-from raytile.errors import CanvasError
+from raytile.canvas.place import is_remote, where
 from raytile.geometry.box import Box
 
 if TYPE_CHECKING:
     from raytile.canvas.arrays import Numbers, ZarrArray
 
+AT_ONCE = 8  # tiles that are copied in a bucket, where most of the time is waiting
 Progress = Callable[[int, int], None]
 
 
@@ -41,7 +42,7 @@ def fill(
         copier.parent(inputs.parent)
     for name, picture in inputs.pictures():
         copier.picture(name, picture.path, picture.width, picture.height)
-    verify(inputs, target)
+    verify(inputs, target, layout)
 
 
 class _Copier:
@@ -67,16 +68,14 @@ class _Copier:
         from raytile.canvas import store
 
         old, new = store.open(where(parent.path)), self.layout
-        check_parent(new, old.layout, parent.place)
         x, y = parent.place
         dy, dx = y // new.factor, x // new.factor
         arrays = {name: open_array(self.objects, name, "r+") for name in (IMAGE, LATENTS, SOURCE_IMAGE, SOURCE_LATENTS)}
         pixels = Box(y, y + old.layout.height, x, x + old.layout.width)
         cells = Box(dy, dy + old.layout.rows, dx, dx + old.layout.columns)
-        for tile in range(new.tiles):
+
+        def copy(tile: int) -> None:
             touched = tile in parent.touched
-            if not touched and not holds(new, old.layout, parent.place, tile):
-                raise CanvasError(f"tile {tile} reaches beyond {parent.path} and has to be painted")
             box = new.pixels(tile).intersect(pixels)
             if box.area:
                 self.write(arrays[SOURCE_IMAGE if touched else IMAGE], box, old.read_image(box.shift(-y, -x)))
@@ -85,7 +84,14 @@ class _Copier:
                 values = old.read_latents(box.shift(-dy, -dx))
                 for name in (SOURCE_LATENTS,) if touched else (SOURCE_LATENTS, LATENTS):
                     self.write(arrays[name], box, values)
-            self.count(1)
+
+        with ThreadPoolExecutor(AT_ONCE if is_remote(self.objects.where) else 1) as threads:
+            try:
+                for _ in threads.map(copy, range(new.tiles)):
+                    self.count(1)
+            except BaseException:
+                threads.shutdown(cancel_futures=True)
+                raise
 
     def write(self, array: ZarrArray, box: Box, values: Numbers) -> None:
         self.still_ours()

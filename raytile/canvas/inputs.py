@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from raytile.canvas.layout import LATENTS, RGB, SUFFIX, ArraySpec, CanvasLayout
-from raytile.canvas.place import is_remote
+from raytile.canvas.place import is_remote, where
 from raytile.errors import CanvasError, InvalidRequest
 from raytile.geometry.box import Box
 from raytile.plan.request import MAX_SIDE, RenderRequest
@@ -101,7 +101,7 @@ class Inputs:
             found.append(ArraySpec(SOURCE_LATENTS, layout.latents_shape, layout.latents_chunks, "float32"))
         for name, picture in self.pictures():
             if name != SOURCE_IMAGE and (picture.width, picture.height) != (layout.width, layout.height):
-                raise CanvasError(
+                raise InvalidRequest(
                     f"{name} of {picture.path} must be scaled to the {layout.width}x{layout.height} pixels"
                 )
             found.append(image(name, RGB if name == SOURCE_IMAGE else 1, picture.width, picture.height))
@@ -122,20 +122,6 @@ def holds(layout: CanvasLayout, parent: CanvasLayout, place: tuple[int, int], ti
     )
     whole, grid = Box(0, parent.height, 0, parent.width), Box(0, parent.rows, 0, parent.columns)
     return pixels.intersect(whole).area == pixels.area and cells.intersect(grid).area == cells.area
-
-
-def check_parent(layout: CanvasLayout, parent: CanvasLayout, place: tuple[int, int]) -> None:
-    """Raise `InvalidRequest` unless a canvas can be painted onto one of `parent` that lies at `place` (x, y)."""
-    x, y = place
-    if (layout.channels, layout.factor) != (parent.channels, parent.factor):
-        raise InvalidRequest("source: the canvas was painted by another kind of model: name the model that painted it")
-    if x % layout.factor or y % layout.factor:
-        raise InvalidRequest(f"place: must be multiples of {layout.factor} pixels (got {x},{y})")
-    if x < 0 or y < 0 or x + parent.width > layout.width or y + parent.height > layout.height:
-        raise InvalidRequest(
-            f"place: {parent.width}x{parent.height} pixels at {x},{y} reach beyond {layout.width}x{layout.height}:"
-            " choose a larger size or another place"
-        )
 
 
 def identify(path: str | Path) -> Input:
@@ -178,13 +164,34 @@ def _canvas(path: str | Path) -> Input:
         raise InvalidRequest(str(error)) from None
 
 
-def verify(inputs: Inputs, target: str) -> None:
-    """Raise `InvalidRequest` unless everything is there and as it was looked at, and none of it lies at `target`."""
-    from raytile.canvas.place import where
-
+def verify(inputs: Inputs, target: str, layout: CanvasLayout) -> None:
+    """Raise `InvalidRequest` unless everything is there and as it was looked at, none of it lies at `target`, and the
+    parent fits a canvas of this layout."""
+    inputs.arrays(layout)
     for path, sha256 in dict.fromkeys(inputs.origins()):
         if where(path) == target:
             raise InvalidRequest(f"{path} cannot be both source and result: choose another name for the result")
         found = identify(path).sha256
         if sha256 not in ("", found):
             raise InvalidRequest(f"{path} has changed since it was looked at: start again")
+    if inputs.parent is not None:
+        from raytile.canvas import store
+
+        check_parent(layout, store.open(inputs.parent.path).layout, inputs.parent)
+
+
+def check_parent(layout: CanvasLayout, parent: CanvasLayout, wish: Parent) -> None:
+    """Raise `InvalidRequest` unless a canvas of `parent` can be painted on as `wish` says."""
+    x, y = wish.place
+    if (layout.channels, layout.factor) != (parent.channels, parent.factor):
+        raise InvalidRequest("source: the canvas was painted by another kind of model: name the model that painted it")
+    if x % layout.factor or y % layout.factor:
+        raise InvalidRequest(f"place: must be multiples of {layout.factor} pixels (got {x},{y})")
+    if x < 0 or y < 0 or x + parent.width > layout.width or y + parent.height > layout.height:
+        raise InvalidRequest(
+            f"place: {parent.width}x{parent.height} pixels at {x},{y} reach beyond {layout.width}x{layout.height}:"
+            " choose a larger size or another place"
+        )
+    for tile in range(layout.tiles):
+        if tile not in wish.touched and not holds(layout, parent, wish.place, tile):
+            raise InvalidRequest(f"place: tile {tile} reaches beyond {wish.path} and has to be painted")

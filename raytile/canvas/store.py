@@ -48,7 +48,7 @@ def check(
     else:
         local.check(Path(target), layout, overwrite, host, clock(), inputs)
     if inputs is not None:
-        verify(inputs, target)
+        verify(inputs, target, layout)
 
 
 def create(

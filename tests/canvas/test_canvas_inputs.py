@@ -246,7 +246,7 @@ def test_which_tiles_a_parent_holds() -> None:
     wide = replace(SMALL, width=122, columns=16)  # the last column of the old tiles was cut at 90 pixels
     assert [tile for tile in range(wide.tiles) if holds(wide, SMALL, (0, 0), tile)] == [0, 1, 4, 5, 8, 9]
     with pytest.raises(InvalidRequest, match="another kind of model"):
-        check_parent(SMALL, replace(PARENT, channels=3), PLACE)
+        check_parent(SMALL, replace(PARENT, channels=3), Parent("p.zarr", PLACE, frozenset()))
 
 
 def test_masks_are_numbered_regions_first() -> None:
