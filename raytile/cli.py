@@ -213,6 +213,16 @@ def export(
             show_default=False,
         ),
     ] = None,
+    level: Annotated[
+        int | None,
+        typer.Option(
+            "--level",
+            metavar="N",
+            min=0,
+            help="A coarser level instead, 0 being the coarsest, also while finer ones are still painted.",
+            show_default=False,
+        ),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the files.")] = False,
     partial: Annotated[
         bool, typer.Option("--partial", help="Export an unfinished canvas too: gaps are black.")
@@ -224,6 +234,13 @@ def export(
 
     if file is None and faces is None:
         raise InvalidRequest("export: say where to: a file such as planet.png, or --faces FOLDER")
+    if level is not None:
+        if file is None or faces is not None:
+            raise InvalidRequest("level: goes into one file: name it, and leave --faces out")
+        from raytile.preview import export_level
+
+        export_level(canvas, level, file, overwrite)
+        return
     found = store.open(canvas)
     if faces is not None:
         for written in export_faces(found, faces, _faces(found), overwrite=overwrite, partial=partial):

@@ -50,6 +50,7 @@ BESIDE = {
     "reworks": "api",
     "scenes": "api",
     "pipeline": "api",
+    "preview": "api",
     "taking": "api",
 }
 # Where a library may appear; every other file must do without.

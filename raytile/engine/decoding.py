@@ -30,28 +30,31 @@ REACH = len(BLUR) // 2 + 1
 
 
 class Decoder:
-    """Decodes any tile of `plan` whose latents, and those around it, are on `canvas`."""
+    """Decodes any tile of `plan` whose latents, and those around it, are on `canvas`: of the finished picture, or of
+    another `level` that is done."""
 
-    def __init__(self, plan: Plan, module: Module, canvas: Canvas) -> None:
+    def __init__(self, plan: Plan, module: Module, canvas: Canvas, level: int | None = None) -> None:
+        self._level = len(plan.levels) - 1 if level is None else level
         self.plan, self._module, self._canvas, self._survey = plan, module, canvas, Survey(plan, canvas)
         self._block = 2 ** (len(plan.levels) - 1)
-        reach = REACH * self._block if plan.request.match_colour else 0
+        self._matched = plan.request.match_colour and level is None
+        reach = REACH * self._block if self._matched else 0
         self._halo = -(-(plan.spec.decode_halo + reach) // self._block) * self._block
 
     def decode(self, tile: int) -> tuple[Tensor, Tensor]:
         """Pixels [3, h, w] of a tile in [-1, 1], as a whole decode would give them within the halo, and its latents."""
-        level, factor = self.plan.levels[-1], self.plan.spec.factor
+        level, factor = self.plan.levels[self._level], self.plan.spec.factor
         core = level.tiling.core(tile)
         latents = torch.zeros(self.plan.spec.channels, core.height, core.width)
         pixels = torch.full((RGB, core.height * factor, core.width * factor), -1.0)
         for part in around(level, core, self._halo):
             held = defaultdict(list)
             for piece in part.patch.pieces():
-                cells = torch.from_numpy(self._canvas.read_latents(piece.box))
+                cells = torch.from_numpy(self._read(piece.box))
                 held[piece.tile].append(Held(piece.box, cells, (), level.steps))
             patch = gather(part.patch, held, self.plan.spec.channels)
             painted = self._module.decode(patch)
-            if self.plan.request.match_colour:
+            if self._matched:
                 painted = painted + self._off(part, painted)
             top, left, inner = part.top, part.left, part.box.shift(-core.y0, -core.x0)
             shown = painted[:, top * factor :, left * factor :][:, : inner.height * factor, : inner.width * factor]
@@ -68,6 +71,11 @@ class Decoder:
         share, before = self._survey.blend(box), self._canvas.read_source(box)
         mixed = np.rint(before + share * (levels.astype(np.float32) - before)).astype(np.uint8)
         return np.where(share > 0, mixed, before)
+
+    def _read(self, box: Box) -> NDArray[np.float32]:
+        if self._level == len(self.plan.levels) - 1:
+            return self._canvas.read_latents(box)
+        return self._canvas.read_level(self._level, box)
 
     def _off(self, part: Around, painted: Tensor) -> Tensor:
         """What is missing to the colours of the source, smooth: the difference of means over blocks as large as a cell
