@@ -135,8 +135,8 @@ def make_holdings(
     active: NDArray[np.bool_] | None = None,
     reach: int = 0,
 ) -> Holdings:
-    """What is held over `steps`, each given by its windows and what each of them costs; of tiles that are not `active` only what is read. `reach`:
-    how many cells around each core its owner looks at besides."""
+    """What is held over `steps`, each given by its windows and what each of them costs; of tiles that are not `active`
+    only what is read. `reach`: how many cells around each core its owner looks at besides."""
     tiling = steps[0][0].tiling
     owners = partition.owners(tiling)
     mine = np.arange(tiling.count) if active is None else np.flatnonzero(active)

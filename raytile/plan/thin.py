@@ -118,7 +118,7 @@ def _teeth(axis: Axis, stride: int, origins: tuple[int, ...], size: int, given: 
 @dataclass(frozen=True)
 class ThinRoute:
     """Who predicts which thinned-out window, and what is told: `asked` from owners (`source`) to predictors, `said`
-    from predictors to holders (`holder`). Every owner tells every predictor something: the spread of its tiles at least."""
+    from predictors to holders (`holder`). Every owner tells every predictor at least how its tiles spread."""
 
     slots: int
     predictor: Ints

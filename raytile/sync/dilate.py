@@ -1,5 +1,5 @@
-"""Before a canvas is thinned out it is blurred, and given its spread back (DemoFusion, Du et al. 2024, arXiv 2311.16973,
-section 3.3): pure arithmetic, a cell's bits the same whatever tile it is worked out in."""
+"""Before a canvas is thinned out it is blurred, and given its spread back (DemoFusion, Du et al. 2024, arXiv
+2311.16973, section 3.3): pure arithmetic, a cell's bits the same whatever tile it is worked out in."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _along(x: Tensor, weights: Sequence[float], dim: int) -> Tensor:
 class Spread(NamedTuple):
     """Of some numbers: how many, their mean, and the mean square about it."""
 
-    count: int
+    numbers: int
     mean: float
     variance: float
 
@@ -50,10 +50,10 @@ def merge(parts: Iterable[Spread]) -> Spread:
     """Of all numbers together, part by part in the order given (Chan, Golub and LeVeque 1979)."""
     count, mean, square = 0, 0.0, 0.0
     for part in parts:
-        both = count + part.count
+        both = count + part.numbers
         off = part.mean - mean
-        square += part.variance * part.count + off * off * count * part.count / both
-        mean += off * part.count / both
+        square += part.variance * part.numbers + off * off * count * part.numbers / both
+        mean += off * part.numbers / both
         count = both
     return Spread(count, mean, square / count)
 
