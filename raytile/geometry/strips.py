@@ -1,7 +1,8 @@
 """Strips: cells next to sides that are alike, and so are the same in several faces.
 
-Where strips cross, in the corner squares of a face, what is the same follows from one strip to the next. Where that
-would make a square the same as itself turned, its whole chain of squares is left out."""
+Where strips cross, in the corner squares of a face, what is the same follows from one strip to the next. That never
+makes a square the same as itself turned: sides that are alike meet turned, never mirrored, so a corner of a face is
+turned by as many quarters as lie between it and the other corner, whatever the strips that lead there."""
 
 from __future__ import annotations
 
@@ -108,23 +109,21 @@ def strips_of(faces: Sequence[Box], alike: Sequence[Sequence[tuple[int, int]]], 
 
 
 def _chains(squares: dict[Box, list[tuple[Box, int]]]) -> list[Zone]:
-    """Squares that are the same, directly or by way of others; chains that contradict themselves are left out."""
+    """Squares that are the same, directly or by way of others."""
     chains: list[Zone] = []
     seen: set[Box] = set()
     for root in squares:
         if root in seen:
             continue
-        chain, todo, sound = {root: 0}, [root], True
+        chain, todo = {root: 0}, [root]
         while todo:
             one = todo.pop(0)
             for other, turn in squares[one]:
-                laid = compose(chain[one], turn)
                 if other not in chain:
+                    chain[other] = compose(chain[one], turn)
                     todo.append(other)
-                sound &= chain.setdefault(other, laid) == laid
         seen |= chain.keys()
-        if sound:
-            chains.append(tuple(chain.items()))
+        chains.append(tuple(chain.items()))
     return chains
 
 

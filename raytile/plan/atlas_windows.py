@@ -28,7 +28,7 @@ class AtlasWindows:
     """Windows of `size` x `size` cells at `places` at `step`; same use as `raytile.plan.windows.Windows`.
 
     Two patches belong to a window: what it *reads*, and what it *gives*: each canvas cell that it reads once (where it
-    is first read), and the same to all cells that are the same (see `Atlas.twins`)."""
+    is first read), and the same to all cells that are the same (see `Atlas.twins`). `seen`: what each window reads."""
 
     tiling: Tiling
     size: int

@@ -16,6 +16,7 @@ from raytile.geometry.axis import Axis
 from raytile.geometry.box import Box
 from raytile.geometry.forms import CUBE, cube, cylinder, equirectangular, torus
 from raytile.geometry.tiling import Tiling
+from raytile.geometry.topology import OPPOSITE
 from raytile.geometry.turn import compose
 from tests.geometry.atlases import OUT, apply, atlases, edge_cells, shown, sides, tilesets, tilings
 
@@ -101,6 +102,35 @@ def test_patches_are_pictures_without_a_fold(atlas: Atlas, step: int, data: st.D
         a, b = divmod(one, 1000), divmod(other, 1000)
         inside = abs(a[0] - b[0]) + abs(a[1] - b[1]) == 1 and atlas.face_at(*a) == atlas.face_at(*b)
         assert inside or b in around.get(a, ()) or a in around.get(b, ())
+
+
+@settings(deadline=None)
+@given(atlases, st.integers(0, 9), st.data())
+def test_a_walk_straight_on_sees_what_a_patch_shows(atlas: Atlas, step: int, data: st.DataObject) -> None:
+    """Over any number of seams: the walker knows only where it is, and by which side it came in."""
+    assume(atlas.joins)
+    join = data.draw(st.sampled_from(atlas.joins))
+    face, heading = side = data.draw(st.sampled_from([*join.one, *join.other]))
+    box = atlas.faces[face].box
+    cell = data.draw(st.sampled_from(list(edge_cells(atlas, side))))
+    dy, dx = OUT[heading]
+    walked, here = [cell], cell
+    for _ in range(40):
+        if here in set(edge_cells(atlas, (face, heading))):
+            partner = atlas.partner((face, heading), step)
+            if partner is None:
+                break
+            here = atlas.cross((face, heading), partner, *here)
+            face, heading = partner[0], OPPOSITE[partner[1]]
+        else:
+            here = here[0] + OUT[heading][0], here[1] + OUT[heading][1]
+        walked.append(here)
+    far = len(walked) - 1
+    y, x = cell[0] - box.y0 + min(0, dy * far), cell[1] - box.x0 + min(0, dx * far)
+    height, width = abs(dy) * far + 1, abs(dx) * far + 1
+    patch = atlas.patch(data.draw(tilings(atlas)), side[0], y, x, height, width, step)
+    seen = [divmod(value, 1000) for value in shown(height, width, patch.pieces()).flatten().tolist()]
+    assert seen[:: 1 if dy + dx > 0 else -1] == walked
 
 
 @settings(deadline=None)
@@ -213,7 +243,7 @@ def test_gaps_and_faces_make_up_the_canvas(atlas: Atlas, data: st.DataObject) ->
 @settings(deadline=None)
 @given(tilesets())
 def test_strips_next_to_sides_that_are_alike_are_alike_when_turned_to_one_another(atlas: Atlas) -> None:
-    """All cells next to such a side have twins in all others, corner squares apart: those may contradict themselves."""
+    """All cells next to such a side have twins in all others; those of corner squares have others' twins as well."""
     depth = atlas.strip
     for group in (group for join in atlas.joins for group in {join.one, join.other}):
         for one in group:
@@ -228,10 +258,7 @@ def test_strips_next_to_sides_that_are_alike_are_alike_when_turned_to_one_anothe
             length = atlas.length(one)
             for k, cell in enumerate(_clockwise(atlas, one)):
                 expected = {_clockwise(atlas, other)[k] for other in group if other != one}
-                if depth <= k < length - depth:
-                    assert twins[cell] == expected
-                else:
-                    assert twins[cell] >= expected or not twins[cell]
+                assert twins[cell] == expected if depth <= k < length - depth else twins[cell] >= expected
 
 
 @settings(deadline=None)

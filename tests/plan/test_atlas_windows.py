@@ -41,6 +41,19 @@ SELF_MET = Atlas((Face("p", Box(0, 8, 0, 8)),), (Join(((0, "top"), (0, "bottom")
 """Both ends may lie against both: they meet one another at some steps only."""
 
 
+CAPPED = Atlas(
+    (Face("ring", Box(0, 8, 0, 8)), Face("cap", Box(8, 16, 0, 8))),
+    (Join(((0, "right"),), ((0, "left"),)), Join(((0, "top"),), ((1, "bottom"),))),
+)
+"""A ring whose upper end meets a face that is no ring: where that one ends lies a vertex."""
+
+
+def moved(one: Atlas, size: int, offset: tuple[int, int]) -> AtlasWindows:
+    """Shifted windows on a canvas of a few tiles."""
+    tiling = Tiling(Axis(16, 8, wrap=False), Axis(16, 8, wrap=False))
+    return atlas_windows(one, tiling, size, 0, offset, size)
+
+
 def given_cells(grid: AtlasWindows, window: int) -> list[tuple[int, int]]:
     """(canvas cell, place in the window) of all that a window gives."""
     found = []
@@ -69,6 +82,7 @@ def origins(atlas: Atlas) -> dict[int, int]:
 
 @settings(deadline=None, max_examples=50)
 @given(windows())
+@example(moved(CAPPED, 4, (2, 2)))
 @example(halved(SELF_MET, 4, 0))
 @example(halved(SELF_MET, 4, 1))
 def test_windows_cover_every_cell_of_every_face_and_nothing_else(grid: AtlasWindows) -> None:
