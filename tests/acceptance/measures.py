@@ -71,11 +71,14 @@ def step_ratio(a: Floats, b: Floats, lines: int = 8) -> float:
     return step(middle) / float(np.mean(near))
 
 
-def line_ratios(picture: Floats, at: list[int], phase: int = CELL) -> Floats:
-    """For each column of `at` the mean step across it over that of all others of its phase (see `seam ratio`)."""
+def line_ratios(picture: Floats, at: list[int], phase: int = CELL, reach: int = 4) -> list[float]:
+    """For each column of `at` the mean step onto it over that of the `reach` lines of its phase to either side."""
     steps = np.abs(np.diff(picture, axis=1)).mean(axis=(0, 2))
-    others = np.array([x for x in range(phase, picture.shape[1] - 1, phase) if x not in set(at)])
-    return np.asarray(steps[np.array(at) - 1] / steps[others - 1].mean())
+    found = []
+    for x in at:
+        near = [x + phase * k for k in range(-reach, reach + 1) if k and 0 < x + phase * k <= len(steps)]
+        found.append(float(steps[x - 1] / max(1e-9, steps[np.array(near) - 1].mean())))
+    return found
 
 
 def correlation(field: Floats, distances: list[int], wrap: bool) -> list[float]:

@@ -1,0 +1,152 @@
+"""What a satellite picture shows, block by block: a regressor fitted on the real Earth where terra was trained, and its
+error where it was not. Ground is one of `GROUNDS`. Needs the maps of raytile[train]."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tests.acceptance.measures import Floats
+
+GROUNDS = ("water", "ice", "desert", "forest", "grass")
+BLOCK = 16
+"""Pixels of a block's side at the finest zoom, where a pixel is 1/4320 of the way round the planet."""
+LAND = slice(1, None)
+
+
+def earth(style: str = "satellite") -> NDArray[np.uint8]:
+    """The real thing, [2160, 4320, 3]."""
+    found: NDArray[np.uint8] = _world().maps[style][0]
+    return found
+
+
+def real_grounds() -> NDArray[np.int64]:
+    """Of each block of the real Earth what it is: land from the mask, then as captions are written (at 1/4 of the
+    size, so that it is not what the regressor sees)."""
+    from raytile.train.crops import look
+
+    world = _world()
+    rows, columns = (BLOCK * (np.arange(n) + 0.5) for n in (2160 // BLOCK, 4320 // BLOCK))
+    found = np.zeros((len(rows), len(columns)), dtype=np.int64)
+    near = np.array([-6.0, -2.0, 2.0, 6.0], dtype=np.float32)
+    for i, row in enumerate(rows):
+        for j, column in enumerate(columns):
+            y, x = np.meshgrid(row + near, column + near, indexing="ij")
+            sight = look(world, "satellite", 0, y.astype(np.float32), x.astype(np.float32))
+            shares = [getattr(sight, name) for name in GROUNDS[1:]]
+            found[i, j] = 0 if sight.land < 0.5 else 1 + int(np.argmax(shares))
+    return found
+
+
+def features(picture: Floats) -> Floats:
+    """[rows, columns, features] of the blocks of a picture: mean colour, its deviations, and squares and products."""
+    height, width = (n // BLOCK * BLOCK for n in picture.shape[:2])
+    blocks = picture[:height, :width].reshape(height // BLOCK, BLOCK, width // BLOCK, BLOCK, 3)
+    mean, spread = blocks.mean((1, 3)), blocks.std((1, 3))
+    first = np.concatenate([mean, spread], axis=-1)
+    second = (first[..., :, None] * first[..., None, :])[..., *np.triu_indices(6)]
+    return np.concatenate([np.ones((*mean.shape[:2], 1)), first, second], axis=-1)
+
+
+@dataclass(frozen=True)
+class Regressor:
+    """Multinomial logistic regression; `recall`: of each ground, the share of held-out blocks named right."""
+
+    weights: Floats
+    scale: tuple[Floats, Floats]
+    recall: dict[str, float]
+
+    def scores(self, found: Floats) -> Floats:
+        mean, spread = self.scale
+        return np.asarray(((found - mean) / spread) @ self.weights)
+
+    def grounds(self, picture: Floats) -> NDArray[np.int64]:
+        """[rows, columns] of blocks: index into `GROUNDS`. Pictures are in [0, 1]."""
+        return np.asarray(self.scores(features(picture)).argmax(-1))
+
+
+@cache
+def regressor() -> Regressor:
+    """Fitted on longitudes that terra was trained on, judged on those that were held out; grounds weigh alike."""
+    from scipy.optimize import minimize
+
+    from raytile.train.world import held_out
+
+    labels, found = real_grounds(), features(earth() / 255.0)
+    east = (np.arange(labels.shape[1]) + 0.5) * 360 / labels.shape[1] - 180
+    unseen = np.broadcast_to(held_out(east.astype(np.float32)), labels.shape)
+    x, y = found[~unseen], labels[~unseen]
+    mean, spread = x.mean(0), x.std(0)
+    mean[0], spread[0] = 0.0, 1.0
+    scaled, count = (x - mean) / spread, np.bincount(y, minlength=len(GROUNDS))
+    share = (1.0 / count)[y] / len(GROUNDS)
+
+    def loss(flat: Floats) -> tuple[float, Floats]:
+        weights = flat.reshape(-1, len(GROUNDS))
+        scores = scaled @ weights
+        scores -= scores.max(-1, keepdims=True)
+        chances = np.exp(scores)
+        chances /= chances.sum(-1, keepdims=True)
+        value = -(share * np.log(chances[np.arange(len(y)), y] + 1e-12)).sum() + 1e-4 * (weights**2).sum()
+        chances[np.arange(len(y)), y] -= 1
+        return float(value), (scaled.T @ (share[:, None] * chances) + 2e-4 * weights).ravel()
+
+    begin = np.zeros(scaled.shape[1] * len(GROUNDS))
+    best: Any = minimize(loss, begin, jac=True, method="L-BFGS-B", options={"maxiter": 150})
+    fitted = Regressor(best.x.reshape(-1, len(GROUNDS)), (mean, spread), {})
+    guessed = fitted.scores(found[unseen]).argmax(-1)
+    recall = {name: round(float((guessed == k)[labels[unseen] == k].mean()), 3) for k, name in enumerate(GROUNDS)}
+    return Regressor(fitted.weights, fitted.scale, recall)
+
+
+def land(picture: Floats) -> Floats:
+    """[rows, columns] of blocks: 1.0 where a satellite picture shows land or ice."""
+    return np.where(regressor().grounds(picture) != 0, 1.0, 0.0)
+
+
+def among_islands(ground: NDArray[np.int64], reach: int = 6) -> NDArray[np.bool_]:
+    """Blocks that lie among islands: of the 2 reach + 1 blocks around, some are land and more are water."""
+    from scipy.ndimage import uniform_filter
+
+    share = uniform_filter((ground != 0).astype(np.float64), 2 * reach + 1, mode="wrap")
+    return np.asarray((share > 0.02) & (share < 0.5))
+
+
+def real_shares(at_least: float = 0.5) -> dict[str, float]:
+    """The ceiling of obedience: of real held-out squares of 256 pixels that hold mostly a ground (by the labels), the
+    mean share of their area that the regressor says is it; for islands, of squares captioned as islands."""
+    from raytile.train.crops import look, plain_grid
+    from raytile.train.world import held_out
+
+    world, labels = _world(), real_grounds()
+    guessed = regressor().grounds(earth() / 255.0)
+    islands = among_islands(guessed)
+    side = 256 // BLOCK
+    found: dict[str, list[float]] = {name: [] for name in (*GROUNDS, "islands")}
+    for top in range(0, labels.shape[0] - side + 1, side // 2):
+        for left in range(0, labels.shape[1] - side + 1, side // 2):
+            columns = np.arange(left, left + side) * BLOCK * 360 / 4320 - 180
+            if not held_out(columns.astype(np.float32)).any():
+                continue
+            window = np.s_[top : top + side, left : left + side]
+            for k, name in enumerate(GROUNDS):
+                if (labels[window] == k).mean() >= (0.97 if name == "water" else at_least):
+                    inside = labels[window] == k
+                    found[name].append(float((guessed[window] == k)[inside].mean()))
+            y, x = (coordinate[2::4, 2::4] for coordinate in plain_grid(1))
+            sight = look(world, "satellite", 0, y + BLOCK * (top + side / 2), x + BLOCK * (left + side / 2))
+            if 0.03 <= sight.land < 0.45 and sight.shore > 3.0 + 6.0 * sight.land:
+                found["islands"].append(float(islands[window].mean()))
+    return {name: round(float(np.mean(shares)), 3) for name, shares in found.items() if shares}
+
+
+@cache
+def _world() -> Any:
+    from raytile.train.state import DEFAULT_STATE
+    from raytile.train.world import load_world
+
+    return load_world(DEFAULT_STATE)
