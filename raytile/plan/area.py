@@ -25,7 +25,7 @@ def cover(shape: Shape, y: Floats, x: Floats, period: Period = (None, None), inw
         for dx in _repeats(period[1]):
             best = np.maximum(best, _depth(shape, y + dy, x + dx))
     if not shape.feather:
-        return (best > 0).astype(np.float64)
+        return (best >= 0).astype(np.float64)  # on an edge that two shapes share, both have a point and nobody else
     return np.clip(best / shape.feather + (0.0 if inward else 0.5), 0.0, 1.0)
 
 
@@ -40,8 +40,8 @@ def near(shape: Shape, y: Floats, x: Floats, margin: float, period: Period = (No
 
 def touches(shape: Shape, boxes: Floats, period: Period = (None, None)) -> NDArray[np.bool_]:
     """Which of `boxes` [n, (y0, y1, x0, x1)] the shape may cover a part of: those that meet its bounding box (all, for
-    a mask)."""
-    if shape.mask is not None:
+    a mask that nobody has looked at)."""
+    if shape.mask is not None and shape.mask.lit is None:
         return np.ones(len(boxes), dtype=bool)
     top, bottom, left, right = _bounds(shape)
     found = np.zeros(len(boxes), dtype=bool)
@@ -75,8 +75,9 @@ def _repeats(length: int | None) -> tuple[int, ...]:
 def _bounds(shape: Shape) -> tuple[float, float, float, float]:
     """(top, bottom, left, right) of what the shape covers at all."""
     rim = shape.feather / 2
-    if shape.box is not None:
-        x, y, width, height = shape.box
+    box = shape.box if shape.mask is None else shape.mask.lit
+    if box is not None:
+        x, y, width, height = box
         return y - rim, y + height + rim, x - rim, x + width + rim
     corners = np.array(shape.polygon, dtype=np.float64)
     return corners[:, 1].min() - rim, corners[:, 1].max() + rim, corners[:, 0].min() - rim, corners[:, 0].max() + rim

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from raytile.errors import InvalidRequest
 from raytile.plan.phases import phases
 from raytile.plan.plan import Plan
-from raytile.plan.settle import make_plan
 from raytile.plan.request import RenderRequest
+from raytile.plan.settle import make_plan
 from raytile.plan.spec import Zoom
 from raytile.plan.upsample import coarse_patch
 from tests.plan.strategies import plans, small_spec
