@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TypeVar
 
 from raytile.canvas import store
-from raytile.canvas.inputs import Inputs, Parent, Taken, identify, masks_of
+from raytile.canvas.inputs import Inputs, Parent, Taken, identify, lit, masks_of
 from raytile.errors import InvalidRequest
 from raytile.plan.plan import Plan
 from raytile.plan.request import RenderRequest
@@ -20,8 +20,8 @@ def looked_at(request: RenderRequest) -> RenderRequest:
         update={
             "source": _look(request.source),
             "control": _look(request.control),
-            "regions": tuple(_look_at_mask(region) for region in request.regions),
-            "repaint": tuple(_look_at_mask(shape) for shape in request.repaint),
+            "regions": tuple(_look_at_mask(region, request) for region in request.regions),
+            "repaint": tuple(_look_at_mask(shape, request) for shape in request.repaint),
         }
     )
 
@@ -60,8 +60,14 @@ def _look(picture: Picture | None) -> Picture | None:
     return picture.model_copy(update={"sha256": found.sha256, "size": (found.width, found.height)})
 
 
-def _look_at_mask(shape: S) -> S:
-    return shape if shape.mask is None else shape.model_copy(update={"mask": _look(shape.mask)})
+def _look_at_mask(shape: S, request: RenderRequest) -> S:
+    mask = _look(shape.mask)
+    if mask is not None and mask.lit is None:
+        box = lit(mask.path, request.width, request.height)
+        if box is None:
+            raise InvalidRequest(f"mask: {mask.path} is black all over: make what is meant white")
+        mask = mask.model_copy(update={"lit": box})
+    return shape.model_copy(update={"mask": mask})
 
 
 def _check_parent(plan: Plan, source: Picture) -> None:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from raytile.canvas.layout import LATENTS, RGB, SUFFIX, ArraySpec, CanvasLayout
 from raytile.canvas.place import is_remote, where
@@ -16,9 +16,14 @@ from raytile.geometry.box import Box
 from raytile.plan.request import MAX_SIDE, RenderRequest
 from raytile.plan.scene import Picture
 
+if TYPE_CHECKING:
+    from raytile.canvas.arrays import Numbers
+
 SOURCE_IMAGE, SOURCE_LATENTS, MASK, CONTROL = "source_image", "source_latents", "mask_{}", "control"
 NAMES = re.compile(rf"{SOURCE_IMAGE}|{SOURCE_LATENTS}|mask_\d+|{CONTROL}")
 READ_BYTES = 2**20
+LOOK = 512
+"""Pixels a side of the squares in which a mask is looked at."""
 
 
 @dataclass(frozen=True)
@@ -162,6 +167,23 @@ def _canvas(path: str | Path) -> Input:
         return Input("canvas", canvas.layout.width, canvas.layout.height, combine([latents, pixels]))
     except CanvasError as error:
         raise InvalidRequest(str(error)) from None
+
+
+def lit(path: str, width: int, height: int) -> tuple[int, int, int, int] | None:
+    """Where the picture at `path`, scaled to width x height as a mask is, is not black: the box (x, y, width, height)
+    around that; None if it is black all over. Raises `InvalidRequest` for what is wrong with the picture."""
+    from raytile.canvas.picture import pour
+
+    found: list[Box] = []
+
+    def look(box: Box, values: Numbers) -> None:
+        rows, columns = values[0].any(axis=1).nonzero()[0], values[0].any(axis=0).nonzero()[0]
+        if len(rows):
+            seen = Box(int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1).shift(box.y0, box.x0)
+            found[:] = [found[0].around(seen) if found else seen]
+
+    pour(path, 1, width, height, LOOK, look)
+    return (found[0].x0, found[0].y0, found[0].width, found[0].height) if found else None
 
 
 def verify(inputs: Inputs, target: str, layout: CanvasLayout) -> None:

@@ -93,7 +93,8 @@ class Plan:
     def period(self) -> area.Period:
         """(height, width) in pixels after which the picture comes again; None where it does not."""
         wraps, request = self.tiling, self.request
-        return request.height if wraps.y.wrap else None, request.width if wraps.x.wrap else None
+        round_x = wraps.x.wrap or request.topology == "equirectangular"
+        return request.height if wraps.y.wrap else None, request.width if round_x else None
 
     def windows(self, level: int, step: int) -> Windows:
         """The windows of `step` (index into the schedule) of `level`."""

@@ -13,13 +13,15 @@ MAX_CORNERS = 10_000
 
 class Picture(BaseModel):
     """An image file or a canvas to take in. `sha256` says what is in it, `size` how large it is (width, height, in
-    pixels); both are settled by `raytile.api.plan`. Where it lies, `path`, decides no pixel."""
+    pixels); both are settled by `raytile.api.plan`. Where it lies, `path`, decides no pixel. `lit`, of a mask: the box
+    (x, y, width, height), in pixels of the finished picture, outside which it is black."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     path: str = Field(min_length=1, max_length=4096)
     sha256: str = Field(default="", pattern=r"^([0-9a-f]{64})?$")
     size: tuple[int, int] | None = None
+    lit: tuple[int, int, int, int] | None = None
 
 
 class Shape(BaseModel):
