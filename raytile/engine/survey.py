@@ -78,10 +78,30 @@ class Survey:
             if shape.mask is None:
                 cover = area.cover(shape, y[:, None], x, self.plan.period, inward=True)
             else:
-                assert self._canvas is not None
-                cover = self._canvas.area(self._masks[id(shape)], pixels, 1)[0].astype(np.float64)
+                cover = self._mask_inward(shape, pixels)
             found = np.maximum(found, cover)
         return found.astype(np.float32)
+
+    def _mask_inward(self, shape: Shape, pixels: Box) -> Floats:
+        """A mask whose edge fades inside it: how far the mean over a square about each pixel is above a half."""
+        assert self._canvas is not None
+        name, reach = self._masks[id(shape)], int(shape.feather)
+        request = self.plan.request
+        wide = Box(
+            max(0, pixels.y0 - reach),
+            min(request.height, pixels.y1 + reach),
+            max(0, pixels.x0 - reach),
+            min(request.width, pixels.x1 + reach),
+        )
+        levels = np.rint(self._canvas.area(name, wide, 1)[0] * 255).astype(np.int64)
+        sums = np.pad(levels.cumsum(0).cumsum(1), ((1, 0), (1, 0)))
+        y, x = np.arange(pixels.y0, pixels.y1), np.arange(pixels.x0, pixels.x1)
+        top, bottom = np.maximum(y - reach, wide.y0) - wide.y0, np.minimum(y + reach + 1, wide.y1) - wide.y0
+        left, right = np.maximum(x - reach, wide.x0) - wide.x0, np.minimum(x + reach + 1, wide.x1) - wide.x0
+        inside = sums[bottom][:, right] - sums[top][:, right] - sums[bottom][:, left] + sums[top][:, left]
+        mean = inside / (255.0 * (bottom - top)[:, None] * (right - left))
+        own = levels[pixels.y0 - wide.y0 :, pixels.x0 - wide.x0 :][: pixels.height, : pixels.width] / 255.0
+        return own if not reach else np.minimum(own, np.clip(2 * mean - 1, 0.0, 1.0))
 
     def control(self, level: int, patch: Seen) -> Tensor:
         """What steers the model in a window: [1, h, w] in [0, 1], at the level's own pixels."""

@@ -21,6 +21,9 @@ def check(request: RenderRequest, spec: ModelSpec) -> None:
     _source(request, spec)
     if request.control is not None and not spec.control:
         raise InvalidRequest(f"control: model {spec.name} takes none: leave it out, or use terra")
+    for number, region in enumerate(request.regions):
+        if region.mask is not None and region.feather:
+            raise InvalidRequest(f"regions.{number}.feather: a mask fades by its own greys: leave feather out")
     for name, shapes in (("regions", request.regions), ("repaint", request.repaint)):
         for number, shape in enumerate(shapes):
             _on_picture(request, shape, f"{name}.{number}")

@@ -27,7 +27,8 @@ class Picture(BaseModel):
 class Shape(BaseModel):
     """A part of the picture: one of `box` (x, y, width, height), `polygon` ((x, y), ...) and `mask` (an image as large
     as the picture, or scaled to it: white is inside). In pixels of the finished picture, from its top left corner; on a
-    wrapped picture a box may run on beyond the side. `feather`: over how many pixels its edge fades."""
+    wrapped picture a box may run on beyond the side. `feather`: over how many pixels its edge fades (a
+    region's mask fades by its greys instead)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
