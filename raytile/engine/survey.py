@@ -100,8 +100,9 @@ class Survey:
         left, right = np.maximum(x - reach, wide.x0) - wide.x0, np.minimum(x + reach + 1, wide.x1) - wide.x0
         inside = sums[bottom][:, right] - sums[top][:, right] - sums[bottom][:, left] + sums[top][:, left]
         mean = inside / (255.0 * (bottom - top)[:, None] * (right - left))
-        own = levels[pixels.y0 - wide.y0 :, pixels.x0 - wide.x0 :][: pixels.height, : pixels.width] / 255.0
-        return own if not reach else np.minimum(own, np.clip(2 * mean - 1, 0.0, 1.0))
+        own: Floats = levels[pixels.y0 - wide.y0 :, pixels.x0 - wide.x0 :][: pixels.height, : pixels.width] / 255.0
+        faded: Floats = np.minimum(own, np.clip(2 * mean - 1, 0.0, 1.0)) if reach else own
+        return faded
 
     def control(self, level: int, patch: Seen) -> Tensor:
         """What steers the model in a window: [1, h, w] in [0, 1], at the level's own pixels."""
