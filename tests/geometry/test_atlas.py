@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 
 from raytile.errors import InvalidRequest
 from raytile.geometry import atlas as atlas_module
-from raytile.geometry.atlas import QUARTERS, Atlas, Face, Join, Vertex
+from raytile.geometry.atlas import QUARTERS, Atlas, Face, Join, Side, Vertex
 from raytile.geometry.axis import Axis
 from raytile.geometry.box import Box
 from raytile.geometry.forms import CUBE, cube, cylinder, equirectangular, torus
 from raytile.geometry.tiling import Tiling
 from raytile.geometry.topology import OPPOSITE
+from raytile.geometry.topology import Side as Edge
 from raytile.geometry.turn import compose
 from tests.geometry.atlases import OUT, apply, atlases, edge_cells, shown, sides, tilesets, tilings
 
@@ -104,17 +105,9 @@ def test_patches_are_pictures_without_a_fold(atlas: Atlas, step: int, data: st.D
         assert inside or b in around.get(a, ()) or a in around.get(b, ())
 
 
-@settings(deadline=None)
-@given(atlases, st.integers(0, 9), st.data())
-def test_a_walk_straight_on_sees_what_a_patch_shows(atlas: Atlas, step: int, data: st.DataObject) -> None:
-    """Over any number of seams: the walker knows only where it is, and by which side it came in."""
-    assume(atlas.joins)
-    join = data.draw(st.sampled_from(atlas.joins))
-    face, heading = side = data.draw(st.sampled_from([*join.one, *join.other]))
-    box = atlas.faces[face].box
-    cell = data.draw(st.sampled_from(list(edge_cells(atlas, side))))
-    dy, dx = OUT[heading]
-    walked, here = [cell], cell
+def walk(atlas: Atlas, side: Side, cell: tuple[int, int], step: int) -> list[tuple[int, int]]:
+    """The cells seen going straight on over `side` from `cell`: 40, or until a side that is not joined."""
+    (face, heading), walked, here = side, [cell], cell
     for _ in range(40):
         if here in set(edge_cells(atlas, (face, heading))):
             partner = atlas.partner((face, heading), step)
@@ -125,12 +118,53 @@ def test_a_walk_straight_on_sees_what_a_patch_shows(atlas: Atlas, step: int, dat
         else:
             here = here[0] + OUT[heading][0], here[1] + OUT[heading][1]
         walked.append(here)
+    return walked
+
+
+@settings(deadline=None)
+@given(atlases, st.integers(0, 9), st.data())
+def test_a_walk_straight_on_sees_what_a_patch_shows(atlas: Atlas, step: int, data: st.DataObject) -> None:
+    """Over any number of seams: the walker knows only where it is, and by which side it came in."""
+    assume(atlas.joins)
+    join = data.draw(st.sampled_from(atlas.joins))
+    face, heading = side = data.draw(st.sampled_from([*join.one, *join.other]))
+    box = atlas.faces[face].box
+    cell = data.draw(st.sampled_from(list(edge_cells(atlas, side))))
+    dy, dx = OUT[heading]
+    walked = walk(atlas, side, cell, step)
     far = len(walked) - 1
     y, x = cell[0] - box.y0 + min(0, dy * far), cell[1] - box.x0 + min(0, dx * far)
     height, width = abs(dy) * far + 1, abs(dx) * far + 1
     patch = atlas.patch(data.draw(tilings(atlas)), side[0], y, x, height, width, step)
     seen = [divmod(value, 1000) for value in shown(height, width, patch.pieces()).flatten().tolist()]
     assert seen[:: 1 if dy + dx > 0 else -1] == walked
+
+
+@pytest.mark.parametrize("entered", QUARTERS)
+@pytest.mark.parametrize("last", QUARTERS)
+@pytest.mark.parametrize("mirrored", [(False, True), (True, False), (True, True), (False, False)])
+def test_turns_and_mirrors_over_two_seams_add_up(entered: Edge, last: Edge, mirrored: tuple[bool, bool]) -> None:
+    atlas = Atlas(
+        tuple(Face(name, Box(0, 8, 8 * k, 8 * k + 8)) for k, name in enumerate("abc")),
+        (
+            Join(((0, "right"),), ((1, entered),), mirrored[0]),
+            Join(((1, OPPOSITE[entered]),), ((2, last),), mirrored[1]),
+        ),
+    )
+    seen = shown(8, 24, atlas.parts(0, 0, 0, 8, 24, 0))
+    for row, cell in enumerate(edge_cells(atlas, (0, "right"))):
+        assert [divmod(value, 1000) for value in seen[row, 7:].tolist()] == walk(atlas, (0, "right"), cell, 0)
+
+
+def test_where_one_of_two_ways_round_a_corner_ends_lies_a_vertex() -> None:
+    ring, cap = Face("ring", Box(0, 8, 0, 8)), Face("cap", Box(8, 16, 0, 8))
+    atlas = Atlas((ring, cap), (Join(((0, "right"),), ((0, "left"),)), Join(((0, "top"),), ((1, "bottom"),))))
+    for x in (-1, 7):
+        with pytest.raises(Vertex):
+            atlas.parts(0, -1, x, 2, 2, 0)
+        assert atlas.parts(0, 0, x, 2, 2, 0)
+    with pytest.raises(ValueError, match="cap ends at its left side"):
+        atlas.parts(1, 0, -1, 2, 2, 0)
 
 
 @settings(deadline=None)
