@@ -76,15 +76,17 @@ def test_posts_are_committed_in_order(canvas: Canvas, keepers: Callable[..., Kee
 
 
 def test_several_posts_are_one_swap(canvas: Canvas, keepers: Callable[..., Keeper]) -> None:
-    go = threading.Event()
+    begun, go = threading.Event(), threading.Event()
 
     def slow(found: Head) -> Head:
+        begun.set()
         go.wait(20)
         return found
 
     keeper = keepers(canvas, period=60.0)
-    keeper.post(slow)
     until(lambda: canvas.head().beat == 1)
+    keeper.post(slow)
+    assert begun.wait(20)
     for number in range(1, 101):
         keeper.post(partial(step, number))
     go.set()
