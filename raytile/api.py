@@ -209,7 +209,9 @@ def _go_on(where: str, plan_: Plan, lease: float | None, means: Means) -> Canvas
     start = Start(
         snapshot=head.snapshot or 0,
         denoised=head.denoised,
-        tiles_done=frozenset(tile for first, last in head.tiles_done for tile in range(first, last + 1)),
+        tiles_done=frozenset(tile for first, last in head.tiles_done for tile in range(first, last + 1)).union(
+            taking.untouched(plan_)
+        ),
         probe=head.device_digest,
     )
     setup = Setup(plan_, where, canvas.layout, means.device, owner.token)

@@ -18,7 +18,7 @@ from raytile.geometry.box import Box
 from raytile.geometry.tiling import Piece
 from raytile.geometry.turn import extent
 from raytile.models.base import Module
-from raytile.plan.around import Around, around
+from raytile.plan.around import Around, around, decode_reach
 from raytile.plan.plan import Plan
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 BLUR = (0.0625, 0.25, 0.375, 0.25, 0.0625)
 """Binomial filter over blocks, before source and painting are compared."""
-REACH = len(BLUR) // 2 + 1
 
 
 class Decoder:
@@ -38,8 +37,7 @@ class Decoder:
         self.plan, self._module, self._canvas, self._survey = plan, module, canvas, Survey(plan, canvas)
         self._block = 2 ** (len(plan.levels) - 1)
         self._matched = plan.request.match_colour and level is None
-        reach = REACH * self._block if self._matched else 0
-        self._halo = -(-(plan.spec.decode_halo + reach) // self._block) * self._block
+        self._halo = decode_reach(plan) if level is None else plan.spec.decode_halo
 
     def decode(self, tile: int) -> tuple[Tensor, Tensor]:
         """Pixels [3, h, w] of a tile in [-1, 1], as a whole decode would give them within the halo, and its latents."""

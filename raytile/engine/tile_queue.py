@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator
 
-from raytile.plan.around import around
+from raytile.plan.around import around, decode_reach
 from raytile.plan.plan import Plan
 
 
@@ -18,7 +18,7 @@ class TileQueue:
     """Tiles given to a worker at a time: one to decode, one to follow."""
 
     def __init__(self, plan: Plan, kept: bool, checkable: Collection[int]) -> None:
-        self._level, self._tiling, self._halo = plan.levels[-1], plan.tiling, plan.spec.decode_halo
+        self._level, self._tiling, self._halo = plan.levels[-1], plan.tiling, decode_reach(plan)
         everything = range(plan.tiling.count)
         self._kept = set(everything) if kept else set()
         self._checkable = frozenset(checkable)

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from raytile.plan.plan import Level, Plan
 
 
+COLOURS_REACH = 3
+"""Blocks around a tile that matching its colours looks at: two of the filter, one of the interpolation."""
+
+
 class Around(NamedTuple):
     """A part of a box, found at (`top`, `left`) of `patch`, which reaches beyond it on all sides where it can."""
 
@@ -35,6 +39,15 @@ def around(level: Level, box: Box, halo: int) -> tuple[Around, ...]:
             patch, top, left = level.atlas.around(level.tiling, number, part, halo, 0)
             found.append(Around(part, patch, top, left))
     return tuple(found)
+
+
+def decode_reach(plan: Plan) -> int:
+    """How many cells around a tile of the finished picture its decoder looks at: the model's halo, and what it takes to
+    match colours, in whole blocks as large as a cell of the coarsest level."""
+    if not plan.request.match_colour:
+        return plan.spec.decode_halo
+    block: int = 1 << (len(plan.levels) - 1)
+    return -(-(plan.spec.decode_halo + COLOURS_REACH * block) // block) * block
 
 
 class ByPixels(NamedTuple):
