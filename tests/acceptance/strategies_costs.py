@@ -8,17 +8,36 @@ from typing import Any
 
 import ray
 
-from raytile.api import plan
+from raytile.api import plan, render
 from raytile.errors import RaytileError
 from raytile.plan.cost import foretell
+from raytile.plan.request import RenderRequest
 from raytile.plan.route import Partition
 from tests.acceptance import clusters
 from tests.acceptance.common import report, say
-from tests.acceptance.core_evaluations import agree, run_and_plan
+from tests.acceptance.core_evaluations import agree
 from tests.acceptance.strategies_digests import cases, make_pictures
 
 STEPS = 6
 WAYS = (("3 here", 3, True), ("2 on Ray", 2, False))
+
+TRIES = 5
+"""Where one worker is slower than another (other work on the machine), tiles move: then more travels than was foretold
+for even shares, and the run is tried again. Evaluations must agree in any case."""
+
+
+def run(request: RenderRequest, workers: int, in_process: bool) -> dict[str, int]:
+    """What was counted beside what was foretold, of a render in which no tile moved."""
+    foretold = foretell(plan(request), Partition.even(workers))
+    for _ in range(TRIES):
+        with tempfile.TemporaryDirectory() as folder:
+            canvas = render(request, Path(folder, "a.zarr"), workers=workers, in_process=in_process, device="cpu")
+            summary = canvas.head().summary or {}
+        if not summary["moves"] or summary["evaluations"] != foretold.evaluations:
+            break
+    counts = {name: summary[name] for name in ("evaluations", "evaluations_padded")}
+    counts |= {f"{name}_planned": getattr(foretold, name) for name in counts}
+    return {**counts, "bytes": summary["bytes_exchanged"], "bytes_planned": foretold.bytes}
 
 
 def main() -> None:
@@ -32,7 +51,7 @@ def main() -> None:
             found: dict[str, Any] = {"window_share": round(one.window_share, 3)}
             for way, workers, in_process in WAYS:
                 try:
-                    found[way] = counts = run_and_plan(request, workers, in_process)
+                    found[way] = counts = run(request, workers, in_process)
                     checks[f"{name}, {way}: run = plan"] = agree(counts)
                 except RaytileError as error:
                     found[way], checks[f"{name}, {way}: run = plan"] = str(error), False

@@ -100,14 +100,14 @@ def border(picture: Floats, region: Region) -> dict[str, float]:
     wide = region.model_copy(update={"feather": 2.0 * reach})
     y, x = np.indices(picture.shape[:2]).astype(np.float64)
     depth = (cover(wide, y[::2, ::2], x[::2, ::2], (None, WIDTH)) - 0.5) * 2 * reach
-    down = np.abs(np.roll(picture, -1, 0) - picture).mean(-1)[::2, ::2]
-    across = np.abs(np.roll(picture, -1, 1) - picture).mean(-1)[::2, ::2]
+    down = np.asarray(np.abs(np.roll(picture, -1, 0) - picture).mean(-1))[::2, ::2]
+    across = np.asarray(np.abs(np.roll(picture, -1, 1) - picture).mean(-1))[::2, ::2]
     inside = np.abs(depth) < reach - 1
     inside[-1] = False
     bins = ((depth[inside] + reach) // CELL).astype(int)
     steps = np.bincount(bins, (down + across)[inside]) / np.maximum(1, np.bincount(bins))
     middle = CELL * (np.arange(len(steps)) + 0.5) - reach
-    near = np.abs(middle) <= max(CELL, region.feather / 2)
+    near = np.asarray(np.abs(middle) <= max(CELL, region.feather / 2))
     return {
         "on the border": round(float(steps[np.abs(middle) <= CELL].mean() / np.median(steps)), 3),
         "peak in feather": round(float(steps[near].max() / np.median(steps)), 3),
