@@ -84,7 +84,10 @@ def _source(request: RenderRequest, spec: ModelSpec) -> None:
     elif request.repaint:
         if (width, height) != (request.width, request.height):
             raise InvalidRequest(f"repaint: the canvas is {width}x{height}: width and height must be the same")
-    elif abs(request.width * height - request.height * width) > SHAPE_TOLERANCE * request.height * width:
+    elif abs(request.width * height - request.height * width) > max(
+        SHAPE_TOLERANCE * request.height * width,
+        max(width, height) / 2,  # sides are whole pixels
+    ):
         fit = round(request.width * height / width)
         raise InvalidRequest(
             f"source: it is {width}x{height}, of another shape than {request.width}x{request.height}: "
