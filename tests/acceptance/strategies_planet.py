@@ -98,10 +98,9 @@ def border(picture: Floats, region: Region) -> dict[str, float]:
     distance from its middle; the largest of those within its feather, over the median of all out to `REACH` beyond."""
     reach = int(region.feather / 2) + REACH
     wide = region.model_copy(update={"feather": 2.0 * reach})
-    y, x = np.indices(picture.shape[:2]).astype(np.float64)
-    depth = (cover(wide, y[::2, ::2], x[::2, ::2], (None, WIDTH)) - 0.5) * 2 * reach
-    down = np.asarray(np.abs(np.roll(picture, -1, 0) - picture).mean(-1))[::2, ::2]
-    across = np.asarray(np.abs(np.roll(picture, -1, 1) - picture).mean(-1))[::2, ::2]
+    y, x = np.mgrid[0 : picture.shape[0] : 2, 0 : picture.shape[1] : 2].astype(np.float64)
+    depth = (cover(wide, y, x, (None, WIDTH)) - 0.5) * 2 * reach
+    down, across = (np.mean(np.abs(np.roll(picture, -1, axis) - picture)[::2, ::2], axis=-1) for axis in (0, 1))
     inside = np.abs(depth) < reach - 1
     inside[-1] = False
     bins = ((depth[inside] + reach) // CELL).astype(int)
