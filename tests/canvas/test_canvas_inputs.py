@@ -5,8 +5,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 import pickle
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -382,30 +380,3 @@ def test_without_a_mark_of_ours_nothing_is_taken_away(bucket: str) -> None:
     with pytest.raises(CanvasError, match="is not a raytile canvas, and holds image/c/0/0/0"):
         store.create(bucket, SMALL, head())
     assert canvas.pixels_digest(0)
-
-
-# memory
-
-
-def test_memory_does_not_grow_with_the_source(tmp_path: Path) -> None:
-    peaks = {}
-    for width in (512, 8192):
-        file = tmp_path / f"{width}.jpg"
-        Image.effect_noise((width, width // 2), 60).convert("RGB").save(file, quality=80)
-        layout = CanvasLayout(
-            width, width // 2, channels=4, rows=width // 16, columns=width // 8, tile_cells=32, factor=8
-        )
-        code = (
-            "import sys; sys.path.insert(0, 'tests/canvas')\n"
-            "from canvas_parts import head\n"
-            "from raytile.canvas import store; from raytile.canvas.inputs import Inputs, Taken\n"
-            "from raytile.canvas.layout import CanvasLayout\n"
-            f"layout = {layout}\n"
-            f"taken = Taken({str(file)!r}, layout.width, layout.height)\n"
-            f"store.create({str(tmp_path / f'{width}.zarr')!r}, layout, head(layout), "
-            "inputs=Inputs(source=taken, control=taken))\n"
-            "print(open('/proc/self/status').read().split('VmHWM:')[1].split()[0])"
-        )
-        done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-        peaks[width] = int(done.stdout) * 1024
-    assert peaks[8192] - peaks[512] < 150e6

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import io
 import struct
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from PIL import Image, ImageCms, ImageOps
 
 from raytile.canvas import picture, store
 from raytile.canvas.inputs import identify
+from raytile.canvas.layout import CanvasLayout
 from raytile.canvas.picture import pour
 from raytile.errors import InvalidRequest
 from raytile.geometry.box import Box
@@ -242,3 +245,30 @@ def test_only_finished_canvases_can_be_taken_in(tmp_path: Path) -> None:
     for name in ("none.zarr", "none.png", "."):
         with pytest.raises(InvalidRequest, match=r"there is no canvas at|cannot read"):
             identify(tmp_path / name)
+
+
+# memory
+
+
+def test_memory_does_not_grow_with_the_source(tmp_path: Path) -> None:
+    peaks = {}
+    for width in (512, 8192):
+        file = tmp_path / f"{width}.jpg"
+        Image.effect_noise((width, width // 2), 60).convert("RGB").save(file, quality=80)
+        layout = CanvasLayout(
+            width, width // 2, channels=4, rows=width // 16, columns=width // 8, tile_cells=32, factor=8
+        )
+        code = (
+            "import sys; sys.path.insert(0, 'tests/canvas')\n"
+            "from canvas_parts import head\n"
+            "from raytile.canvas import store; from raytile.canvas.inputs import Inputs, Taken\n"
+            "from raytile.canvas.layout import CanvasLayout\n"
+            f"layout = {layout}\n"
+            f"taken = Taken({str(file)!r}, layout.width, layout.height)\n"
+            f"store.create({str(tmp_path / f'{width}.zarr')!r}, layout, head(layout), "
+            "inputs=Inputs(source=taken, control=taken))\n"
+            "print(open('/proc/self/status').read().split('VmHWM:')[1].split()[0])"
+        )
+        done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+        peaks[width] = int(done.stdout) * 1024
+    assert peaks[8192] - peaks[512] < 150e6
