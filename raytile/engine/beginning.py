@@ -34,7 +34,7 @@ class Beginning:
 
     def __init__(self, plan: Plan, module: Module, schedule: Schedule, survey: Survey, canvas: Canvas | None) -> None:
         self.plan, self._module, self._schedule, self._survey, self._canvas = plan, module, schedule, survey, canvas
-        self._doubling = module.doubling()
+        self._doubling, self._basis = module.doubling(), module.turns()
         self._gaps = [() if level.atlas is None else level.atlas.gaps(level.tiling) for level in plan.levels]
 
     def begin(self, level: int, box: Box, before: Before) -> Held:
@@ -56,9 +56,9 @@ class Beginning:
                 fresh = start(unit, self._schedule)
             place = here.shift(-box.y0, -box.x0)
             rows, columns = slice(place.y0, place.y1), slice(place.x0, place.x1)
-            x[:, rows, columns] = turned(fresh, turn)
+            x[:, rows, columns] = turned(fresh, turn, self._basis)
             if ref is not None and clean is not None:
-                ref[:, rows, columns] = turned(clean, turn)
+                ref[:, rows, columns] = turned(clean, turn, self._basis)
         held = Held(box, x, (), first, ref)
         self.draw(level, held)
         return held
@@ -87,16 +87,14 @@ class Beginning:
 
     def idle(self, level: int, box: Box) -> Tensor | None:
         """Cells [h, w] of `box` that need no prediction: those that are not painted, and those on no face."""
-        if self.plan.partial:
-            return ~self._survey.free(level, box)
-        gaps = [gap.intersect(box) for gap in self._gaps[level]]
-        if not any(gap.area for gap in gaps):
-            return None
-        found = torch.zeros(box.height, box.width, dtype=torch.bool)
-        for gap in gaps:
-            if gap.area:
-                found[gap.y0 - box.y0 : gap.y1 - box.y0, gap.x0 - box.x0 : gap.x1 - box.x0] = True
-        return found
+        found = (
+            ~self._survey.free(level, box)
+            if self.plan.partial
+            else torch.zeros(box.height, box.width, dtype=torch.bool)
+        )
+        for gap in (gap.intersect(box) for gap in self._gaps[level]):
+            found[gap.y0 - box.y0 : gap.y1 - box.y0, gap.x0 - box.x0 : gap.x1 - box.x0] |= gap.area > 0
+        return found if bool(found.any()) else None
 
     def noise(self, purpose: str, level: int, step: int, box: Box) -> Tensor:
         """Unit noise of the cells of `box`; the same where sides are alike."""
@@ -105,7 +103,7 @@ class Beginning:
         for here, there, turn in origins(self.plan.levels[level], box):
             values = torch.from_numpy(noise.normal(key, there, self.plan.spec.channels))
             piece = Piece(0, here, here.y0 - box.y0, here.x0 - box.x0)
-            paste(found, piece, turned(values, turn))
+            paste(found, piece, turned(values, turn, self._basis))
         return found
 
     # -- clean latents -------------------------------------------------------------------------------------------
@@ -180,7 +178,6 @@ class Beginning:
         """The clean start brought to the noise level of `step` with the noise that the level began with."""
         found = torch.empty_like(ref)
         for here, there, turn in origins(self.plan.levels[level], box):
-            paste(
-                found, Piece(0, here, here.y0 - box.y0, here.x0 - box.x0), turned(self._start_noise(level, there), turn)
-            )
+            values = turned(self._start_noise(level, there), turn, self._basis)
+            paste(found, Piece(0, here, here.y0 - box.y0, here.x0 - box.x0), values)
         return renoise(ref, found, step, self._schedule)

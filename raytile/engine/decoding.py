@@ -12,14 +12,16 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from raytile.canvas.layout import RGB
-from raytile.engine.held import Held, gather, paste, turned
+from raytile.engine.held import Held, gather, paste, turned, within
+from raytile.engine.held import part as part_of
 from raytile.engine.survey import Survey
 from raytile.geometry.box import Box
 from raytile.geometry.tiling import Piece
 from raytile.geometry.turn import extent
 from raytile.models.base import Module
-from raytile.plan.around import Around, around, decode_reach
+from raytile.plan.around import BLEND, Across, Around, across, around, decode_reach
 from raytile.plan.plan import Plan
+from raytile.plan.windows import Seen
 
 if TYPE_CHECKING:
     from raytile.canvas.canvas import Canvas
@@ -46,11 +48,7 @@ class Decoder:
         latents = torch.zeros(self.plan.spec.channels, core.height, core.width)
         pixels = torch.full((RGB, core.height * factor, core.width * factor), -1.0)
         for part in around(level, core, self._halo):
-            held = defaultdict(list)
-            for piece in part.patch.pieces():
-                cells = torch.from_numpy(self._read(piece.box))
-                held[piece.tile].append(Held(piece.box, cells, (), level.steps))
-            patch = gather(part.patch, held, self.plan.spec.channels)
+            patch = self._gathered(part.patch)
             painted = self._module.decode(patch)
             if self._matched:
                 painted = painted + self._off(part, painted)
@@ -60,6 +58,8 @@ class Decoder:
             paste(pixels, Piece(tile, wide, wide.y0, wide.x0), shown)
             mine = patch[:, top : top + inner.height, left : left + inner.width]
             paste(latents, Piece(tile, inner, inner.y0, inner.x0), mine)
+        for seen in () if self._matched else across(level, core, self.plan.spec.decode_halo):
+            self._blend(pixels, core, seen)
         return pixels, latents
 
     def blended(self, box: Box, levels: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -69,6 +69,38 @@ class Decoder:
         share, before = self._survey.blend(box), self._canvas.read_source(box)
         mixed = np.rint(before + share * (levels.astype(np.float32) - before)).astype(np.uint8)
         return np.where(share > 0, mixed, before)
+
+    def _gathered(self, patch: Seen) -> Tensor:
+        """Final latents of a patch, turned as it sees them."""
+        held = defaultdict(list)
+        for piece in patch.pieces():
+            cells = torch.from_numpy(self._read(piece.box))
+            held[piece.tile].append(Held(piece.box, cells, (), self.plan.steps))
+        return gather(patch, held, self.plan.spec.channels, basis=self._module.turns())
+
+    def _blend(self, pixels: Tensor, core: Box, seen: Across) -> None:
+        """Go over, towards a side that meets another turned, to what that other sees: half of each at the side."""
+        factor = self.plan.spec.factor
+        painted = self._module.decode(self._gathered(seen.patch))
+        other = torch.full((RGB, seen.band.height * factor, seen.band.width * factor), torch.nan)
+        for piece in seen.patch.pieces():
+            inner = within(piece, seen.band)
+            if inner.box.area:
+                wide = Box(*(edge * factor for edge in inner.box))
+                there = Piece(0, wide, inner.y * factor, inner.x * factor, inner.turn)
+                place = wide.shift(-seen.band.y0 * factor, -seen.band.x0 * factor)
+                other[:, place.y0 : place.y1, place.x0 : place.x1] = part_of(painted, there)
+        depth = BLEND * factor
+        share = 0.5 * (1 - (torch.arange(depth) + 0.5) / depth)
+        deep = seen.band.height if seen.edge in ("top", "bottom") else seen.band.width
+        share = share[seen.near * factor : (seen.near + deep) * factor]
+        share = share.flip(0) if seen.edge in ("bottom", "right") else share
+        share = share[:, None] if seen.edge in ("top", "bottom") else share
+        box = seen.band.shift(-core.y0, -core.x0)
+        rows = slice(box.y0 * factor, box.y1 * factor)
+        columns = slice(box.x0 * factor, box.x1 * factor)
+        own = pixels[:, rows, columns]
+        pixels[:, rows, columns] = torch.where(other.isnan(), own, own * (1 - share) + other * share)
 
     def _read(self, box: Box) -> NDArray[np.float32]:
         if self._level == len(self.plan.levels) - 1:

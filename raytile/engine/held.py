@@ -44,15 +44,31 @@ class Held:
         return self.tensors[of][..., box.y0 - top : box.y1 - top, box.x0 - left : box.x1 - left]
 
 
-def turned(values: Tensor, turn: int) -> Tensor:
-    """Cells of the canvas as they lie in a window that sees them under `turn` (see `raytile.geometry.turn`)."""
+def turned(values: Tensor, turn: int, basis: Tensor | None = None) -> Tensor:
+    """Cells of the canvas as they lie in a window that sees them under `turn` (see `raytile.geometry.turn`). `basis`:
+    for latents, what turns do to their channels (see `Module.turns`)."""
+    if turn and basis is not None:
+        values = _mixed(values, basis[turn])
     if turn >= MIRROR:
         values = values.flip(-1)
     return torch.rot90(values, turn % 4, (-2, -1)) if turn % 4 else values
 
 
-def turned_back(values: Tensor, turn: int) -> Tensor:
+def _mixed(values: Tensor, matrix: Tensor) -> Tensor:
+    """A matrix applied to the channels of every cell, [channels, h, w]: a sum of products in a fixed order, each an
+    operation of its own, so that a cell's bits do not depend on its surroundings."""
+    total: Tensor | None = None
+    for channel, weights in enumerate(matrix.unbind(1)):
+        term = weights[:, None, None] * values[channel]
+        total = term if total is None else total + term
+    assert total is not None
+    return total
+
+
+def turned_back(values: Tensor, turn: int, basis: Tensor | None = None) -> Tensor:
     """The inverse of `turned`."""
+    if turn and basis is not None:
+        values = _mixed(values, basis[turn].T)
     values = torch.rot90(values, -turn % 4, (-2, -1)) if turn % 4 else values
     return values.flip(-1) if turn >= MIRROR else values
 
@@ -66,25 +82,27 @@ def within(piece: Piece, box: Box) -> Piece:
     return Piece(piece.tile, common, piece.y + down, piece.x + right, piece.turn)
 
 
-def part(window: Tensor, piece: Piece) -> Tensor:
+def part(window: Tensor, piece: Piece, basis: Tensor | None = None) -> Tensor:
     """What a window's tensor [..., h, w] says about the cells of `piece`, as they lie on the canvas."""
     height, width = extent(piece.turn, piece.box.height, piece.box.width)
-    return turned_back(window[..., piece.y : piece.y + height, piece.x : piece.x + width], piece.turn)
+    return turned_back(window[..., piece.y : piece.y + height, piece.x : piece.x + width], piece.turn, basis)
 
 
-def paste(window: Tensor, piece: Piece, values: Tensor) -> None:
+def paste(window: Tensor, piece: Piece, values: Tensor, basis: Tensor | None = None) -> None:
     """Write `values` of the cells of `piece`, as they lie on the canvas, to their place in a window's tensor."""
     height, width = extent(piece.turn, piece.box.height, piece.box.width)
-    window[..., piece.y : piece.y + height, piece.x : piece.x + width] = turned(values, piece.turn)
+    window[..., piece.y : piece.y + height, piece.x : piece.x + width] = turned(values, piece.turn, basis)
 
 
-def gather(patch: Seen, held: Mapping[int, Iterable[Held]], channels: int, of: int = 0) -> Tensor:
-    """The cells of `patch` [channels, height, width]; `of` as in `Held.cut`. A cell that nobody holds is NaN, so no
-    wrong route passes."""
+def gather(
+    patch: Seen, held: Mapping[int, Iterable[Held]], channels: int, of: int = 0, basis: Tensor | None = None
+) -> Tensor:
+    """The cells of `patch` [channels, height, width]; `of` as in `Held.cut`, `basis` as in `turned`. A cell
+    that nobody holds is NaN, so no wrong route passes."""
     result = torch.full((channels, patch.height, patch.width), torch.nan)
     for piece in patch.pieces():
         for owner in held[piece.tile]:
             there = within(piece, owner.box)
             if there.box.area:
-                paste(result, there, owner.cut(there.box, of))
+                paste(result, there, owner.cut(there.box, of), basis)
     return result

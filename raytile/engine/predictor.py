@@ -32,6 +32,7 @@ class Predictor:
     ) -> None:
         self.plan, self._module, self._schedule, self._survey, self._stopped = plan, module, schedule, survey, stopped
         self.rows = self.rows_padded = 0
+        self._basis = module.turns()
         voices = [voice for level in plan.levels for voice in level.voices]
         texts = list(dict.fromkeys(text for voice in voices for text in (voice.prompt, voice.negative)))
         self._conditioning = dict(zip(texts, module.encode_prompts(texts), strict=True))
@@ -54,7 +55,7 @@ class Predictor:
         def shown(window: int) -> tuple[Tensor, Tensor | None]:
             steered = self.plan.request.control is not None
             control = self._survey.control(level, patches[window]) if steered else None
-            return gather(patches[window], cells, self.plan.spec.channels), control
+            return gather(patches[window], cells, self.plan.spec.channels, basis=self._basis), control
 
         for window, answers in self._answers(step, asked, shown):
             told[window] = self._said(level, step, patches[window], heard[window], answers)

@@ -52,6 +52,7 @@ class TileGroup:
         self.partition = Partition((worker,))
         self._bytes_received = 0
         self.schedule = module.schedule(plan.sampler, plan.steps)
+        self._basis = module.turns()
         self._survey = Survey(plan, canvas)
         self._beginning = Beginning(plan, module, self.schedule, self._survey, canvas)
         self._predictor = Predictor(plan, module, self.schedule, self._survey, stopped)
@@ -269,7 +270,7 @@ class TileGroup:
     def _tell(self, step: int, this: Route, holder: int) -> Flat:
         """My predictions of the windows of `step` on cells of `holder`."""
         entries = this.gives(self.worker, holder)
-        return pack(part(self._predictions[step][window], piece) for window, piece in entries)
+        return pack(part(self._predictions[step][window], piece, self._basis) for window, piece in entries)
 
     def _update(self, level: int, step: int, said: Said, tiles: Iterable[int]) -> None:
         """Bring `tiles` to the start of `step` by what was said at the step before, unless they are there."""
@@ -306,7 +307,7 @@ class TileGroup:
                 if whole.tile in self._cells:
                     piece = within(whole, self._cells[whole.tile].box)
                     if piece.box.area:
-                        add(window, piece, part(prediction, piece))
+                        add(window, piece, part(prediction, piece, self._basis))
         if messages is None:
             return said
         this = route(self.plan, self.partition, level, step)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator
 
-from raytile.plan.around import around, decode_reach
+from raytile.plan.around import looked_at
 from raytile.plan.plan import Plan
 
 
@@ -18,7 +18,7 @@ class TileQueue:
     """Tiles given to a worker at a time: one to decode, one to follow."""
 
     def __init__(self, plan: Plan, kept: bool, checkable: Collection[int]) -> None:
-        self._level, self._tiling, self._halo = plan.levels[-1], plan.tiling, decode_reach(plan)
+        self._plan, self._tiling = plan, plan.tiling
         everything = range(plan.tiling.count)
         self._kept = set(everything) if kept else set()
         self._checkable = frozenset(checkable)
@@ -74,8 +74,7 @@ class TileQueue:
         return self._waiting[0] if self._waiting and self.denoised else None
 
     def _ready(self, tile: int) -> bool:
-        near = around(self._level, self._tiling.core(tile), self._halo)
-        return self.has(other for part in near for other in part.patch.tiles())
+        return self.has(looked_at(self._plan, tile))
 
     def take(self, worker: int, tile: int) -> bool:
         """A tile is done; False if it was not this worker's to do."""

@@ -57,6 +57,11 @@ class Module(Protocol):
         is as good as anything known."""
         ...
 
+    def turns(self) -> Tensor | None:
+        """What a turn of the picture does to the channels of a cell, beside turning the cells: [8, channels, channels],
+        by the numbers of `raytile.geometry.turn`, orthogonal. None where turning the cells is all that is known."""
+        ...
+
     def rows_evaluated(self) -> int:
         """Rows that went through the network so far, padding included: counted by a hook on the network itself."""
         ...

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -42,6 +43,7 @@ class LatentDiffusion:
         self._vae = self._part(_autoencoder(folder), folder, "vae")
         self._counter = RowCounter(self._unet)
         self._doubling = _read_doubling(folder, spec.channels)
+        self._turns = _read_turns(folder, spec.channels)
         self._staging: dict[tuple[int, ...], Tensor] = {}
 
     def schedule(self, sampler: str, steps: int) -> Schedule:
@@ -101,6 +103,9 @@ class LatentDiffusion:
     def doubling(self) -> Doubling | None:
         return self._doubling
 
+    def turns(self) -> Tensor | None:
+        return self._turns
+
     def rows_evaluated(self) -> int:
         return self._counter.rows
 
@@ -132,19 +137,30 @@ class LatentDiffusion:
 
 def _read_doubling(folder: Folder, channels: int) -> Doubling | None:
     """The tensors of the folder's doubling.safetensors. Raises `InvalidModel` where they are not of this model."""
+    if folder.doubling is None:
+        return None
+    shapes = {"kernel": (2, 2, channels, 3, 3, channels), "offset": (2, 2, channels)}
+    found = _read_beside(folder.doubling, shapes)
+    return found["kernel"], found["offset"]
+
+
+def _read_turns(folder: Folder, channels: int) -> Tensor | None:
+    """The matrices of the folder's turns.safetensors. Raises `InvalidModel` where they are not of this model."""
+    return None if folder.turns is None else _read_beside(folder.turns, {"turns": (8, channels, channels)})["turns"]
+
+
+def _read_beside(file: Path, wanted: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
+    """Tensors of these names and shapes, float32."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    if folder.doubling is None:
-        return None
     try:
-        found = load_file(folder.doubling)
+        found = load_file(file)
     except SafetensorError as error:
-        raise InvalidModel(f"{folder.doubling} is no whole safetensors file: {error}") from None
-    shapes = {name: tuple(tensor.shape) for name, tensor in found.items()}
-    if shapes != {"kernel": (2, 2, channels, 3, 3, channels), "offset": (2, 2, channels)}:
-        raise InvalidModel(f"{folder.doubling} is not made for {channels} channels: fit it anew, or remove it")
-    return found["kernel"].float(), found["offset"].float()
+        raise InvalidModel(f"{file} is no whole safetensors file: {error}") from None
+    if {name: tuple(tensor.shape) for name, tensor in found.items()} != wanted:
+        raise InvalidModel(f"{file} is not made for this model: fit it anew, or remove it")
+    return {name: tensor.float() for name, tensor in found.items()}
 
 
 def _autoencoder(folder: Folder) -> Any:

@@ -24,7 +24,7 @@ CLASSES = {
 }
 """The parts a folder must have and the classes raytile loads them with (any scheduler's config will do)."""
 
-DOUBLING = "doubling.safetensors"
+DOUBLING, TURNING = "doubling.safetensors", "turns.safetensors"
 STEMS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "model"}
 MAX_HEADER = 100_000_000
 PICKLES = ("*.bin", "*.ckpt", "*.pt", "*.pth")
@@ -56,6 +56,7 @@ class Folder:
         names = {"model_index.json", "scheduler/scheduler_config.json"}
         names |= {"raytile.json"} if self.extra else set()
         names |= {DOUBLING} if self.doubling is not None else set()
+        names |= {TURNING} if self.turns is not None else set()
         names |= {f"{part}/config.json" for part in STEMS}
         names |= {file.relative_to(self.path).as_posix() for file in self.weights.values()}
         names |= {f"tokenizer/{file.name}" for file in (self.path / "tokenizer").iterdir() if file.is_file()}
@@ -65,6 +66,12 @@ class Folder:
     def doubling(self) -> Path | None:
         """How latents double (see `Module.doubling`), where the folder knows."""
         file = self.path / DOUBLING
+        return file if file.is_file() else None
+
+    @property
+    def turns(self) -> Path | None:
+        """How latents turn (see `Module.turns`), where the folder knows."""
+        file = self.path / TURNING
         return file if file.is_file() else None
 
 
@@ -87,8 +94,9 @@ def read_folder(path: Path) -> Folder:
     configs["scheduler"] = read_json(scheduler, "part scheduler is missing")
     for part in ("unet", "vae"):
         configs[part]["_class_name"] = index[part][1]
-    if (path / DOUBLING).exists():
-        check_safetensors(path / DOUBLING)
+    for beside in (DOUBLING, TURNING):
+        if (path / beside).exists():
+            check_safetensors(path / beside)
     weights = {part: _weights(path / part, stem) for part, stem in STEMS.items()}
     _check_tokenizer(path / "tokenizer")
     extra = read_json(path / "raytile.json", "") if (path / "raytile.json").exists() else {}

@@ -186,6 +186,9 @@ class Toy:
     def doubling(self) -> Doubling | None:
         return None
 
+    def turns(self) -> Tensor | None:
+        return None
+
     def rows_evaluated(self) -> int:
         return self._counter.rows
 

@@ -41,6 +41,74 @@ def around(level: Level, box: Box, halo: int) -> tuple[Around, ...]:
     return tuple(found)
 
 
+BLEND = 3
+"""Cells next to a side that meets another turned, over which what both sides see of them is blended."""
+
+
+class Across(NamedTuple):
+    """Cells `band` next to `edge` of their face, `near` cells away from it, and a `patch` that shows them as the face
+    beyond it sees them."""
+
+    band: Box
+    edge: str
+    near: int
+    patch: Seen
+
+
+def across(level: Level, box: Box, halo: int) -> tuple[Across, ...]:
+    """For the parts of `box` next to sides that meet another turned or mirrored: those cells as seen from there, with
+    `halo` cells around. Decoders know up from down: each side draws the other a little otherwise than that itself."""
+    atlas, found = level.atlas, []
+    if atlas is None:
+        return ()
+    for number, face in enumerate(atlas.faces):
+        part = box.intersect(face.box)
+        if not part.area:
+            continue
+        for edge in ("top", "right", "bottom", "left"):
+            if atlas.partner((number, edge), 0) is None:
+                continue
+            y0, y1, x0, x1 = face.box
+            side = {
+                "top": Box(y0, y0 + BLEND, x0, x1),
+                "bottom": Box(y1 - BLEND, y1, x0, x1),
+                "left": Box(y0, y1, x0, x0 + BLEND),
+                "right": Box(y0, y1, x1 - BLEND, x1),
+            }[edge].intersect(part)
+            if not side.area:
+                continue
+            near = {"top": side.y0 - y0, "bottom": y1 - side.y1, "left": side.x0 - x0, "right": x1 - side.x1}[edge]
+            flat = edge in ("top", "bottom")
+            rect = {
+                "top": Box(-1, 0, side.x0 - x0, side.x1 - x0),
+                "bottom": Box(y1 - y0, y1 - y0 + 1, side.x0 - x0, side.x1 - x0),
+                "left": Box(side.y0 - y0, side.y1 - y0, -1, 0),
+                "right": Box(side.y0 - y0, side.y1 - y0, x1 - x0, x1 - x0 + 1),
+            }[edge]
+            for beyond in atlas.parts(number, rect.y0, rect.x0, rect.height, rect.width, 0):
+                if beyond.turn == 0:
+                    continue
+                length = max(beyond.box.height, beyond.box.width)
+                band = (
+                    Box(side.y0, side.y1, side.x0 + beyond.x, side.x0 + beyond.x + length)
+                    if flat
+                    else Box(side.y0 + beyond.y, side.y0 + beyond.y + length, side.x0, side.x1)
+                )
+                there = atlas.face_at(beyond.box.y0, beyond.box.x0)
+                assert there is not None
+                patch, _, _ = atlas.around(level.tiling, there, beyond.box, BLEND + halo, 0)
+                found.append(Across(band, edge, near, patch))
+    return tuple(found)
+
+
+def looked_at(plan: Plan, tile: int) -> frozenset[int]:
+    """The tiles whose latents the decoder looks at for the pixels of `tile` of the finished picture."""
+    level, core = plan.levels[-1], plan.tiling.core(tile)
+    patches: list[Seen] = [part.patch for part in around(level, core, decode_reach(plan))]
+    patches += [seen.patch for seen in across(level, core, plan.spec.decode_halo)]
+    return frozenset(other for patch in patches for other in patch.tiles())
+
+
 def decode_reach(plan: Plan) -> int:
     """How many cells around a tile of the finished picture its decoder looks at: the model's halo, and what it takes to
     match colours, in whole blocks as large as a cell of the coarsest level."""

@@ -16,6 +16,7 @@ from raytile.train.nearest import Match, nearest_sheet
 from raytile.train.release import read_release, write_release
 from raytile.train.sheet import PROMPTS, Painter, make_sheet, paint, save_picture
 from raytile.train.state import load_state, save_state
+from raytile.train.turns import fit_turns, write_turns
 from raytile.train.world import STYLES, load_world
 
 STYLE_PHRASES = {"satellite": "satellite view", "relief": "relief map"}
@@ -94,7 +95,9 @@ def release(folder: Path, out: Path) -> None:
     """Write the model folder."""
     autoencoder = saved_autoencoder(folder)
     write_release(out, average_of(folder), autoencoder)
-    write_doubling(out, *fit_doubling(load_world(folder), autoencoder))
+    world = load_world(folder)
+    write_doubling(out, *fit_doubling(world, autoencoder))
+    write_turns(out, fit_turns(world, autoencoder))
 
 
 def sheet(model: Path, out: Path, seeds: int = 4) -> list[Path]:
