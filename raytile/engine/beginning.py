@@ -87,14 +87,15 @@ class Beginning:
 
     def idle(self, level: int, box: Box) -> Tensor | None:
         """Cells [h, w] of `box` that need no prediction: those that are not painted, and those on no face."""
-        found = (
-            ~self._survey.free(level, box)
-            if self.plan.partial
-            else torch.zeros(box.height, box.width, dtype=torch.bool)
-        )
-        for gap in (gap.intersect(box) for gap in self._gaps[level]):
-            found[gap.y0 - box.y0 : gap.y1 - box.y0, gap.x0 - box.x0 : gap.x1 - box.x0] |= gap.area > 0
-        return found if bool(found.any()) else None
+        gaps = [gap for gap in (gap.intersect(box) for gap in self._gaps[level]) if gap.area]
+        if not gaps and not self.plan.partial:
+            return None
+        found = torch.zeros(box.height, box.width, dtype=torch.bool)
+        if self.plan.partial:
+            found = ~self._survey.free(level, box)
+        for gap in gaps:
+            found[gap.y0 - box.y0 : gap.y1 - box.y0, gap.x0 - box.x0 : gap.x1 - box.x0] = True
+        return found
 
     def noise(self, purpose: str, level: int, step: int, box: Box) -> Tensor:
         """Unit noise of the cells of `box`; the same where sides are alike."""
