@@ -72,32 +72,28 @@ class Regressor:
 @cache
 def regressor() -> Regressor:
     """Fitted on longitudes that terra was trained on, judged on those that were held out; grounds weigh alike."""
-    from scipy.optimize import minimize
+    import torch
 
     from raytile.train.world import held_out
 
     labels, found = real_grounds(), features(earth() / 255.0)
     east = (np.arange(labels.shape[1]) + 0.5) * 360 / labels.shape[1] - 180
     unseen = np.broadcast_to(held_out(east.astype(np.float32)), labels.shape)
-    x, y = found[~unseen], labels[~unseen]
-    mean, spread = x.mean(0), x.std(0)
+    mean, spread = found[~unseen].mean(0), found[~unseen].std(0)
     mean[0], spread[0] = 0.0, 1.0
-    scaled, count = (x - mean) / spread, np.bincount(y, minlength=len(GROUNDS))
-    share = (1.0 / count)[y] / len(GROUNDS)
+    x, y = torch.from_numpy((found[~unseen] - mean) / spread), torch.from_numpy(labels[~unseen])
+    alike = 1.0 / torch.bincount(y, minlength=len(GROUNDS))
+    weights = torch.zeros(x.shape[1], len(GROUNDS), dtype=torch.float64, requires_grad=True)
+    fit = torch.optim.LBFGS([weights], max_iter=150, history_size=20, line_search_fn="strong_wolfe")
 
-    def loss(flat: Floats) -> tuple[float, Floats]:
-        weights = flat.reshape(-1, len(GROUNDS))
-        scores = scaled @ weights
-        scores -= scores.max(-1, keepdims=True)
-        chances = np.exp(scores)
-        chances /= chances.sum(-1, keepdims=True)
-        value = -(share * np.log(chances[np.arange(len(y)), y] + 1e-12)).sum() + 1e-4 * (weights**2).sum()
-        chances[np.arange(len(y)), y] -= 1
-        return float(value), (scaled.T @ (share[:, None] * chances) + 2e-4 * weights).ravel()
+    def closure() -> float:
+        fit.zero_grad()
+        loss = torch.nn.functional.cross_entropy(x @ weights, y, alike.double()) + 1e-4 * (weights**2).sum()
+        loss.backward()  # type: ignore[no-untyped-call]
+        return float(loss.detach())
 
-    begin = np.zeros(scaled.shape[1] * len(GROUNDS))
-    best: Any = minimize(loss, begin, jac=True, method="L-BFGS-B", options={"maxiter": 150})
-    fitted = Regressor(best.x.reshape(-1, len(GROUNDS)), (mean, spread), {})
+    fit.step(closure)
+    fitted = Regressor(weights.detach().numpy(), (mean, spread), {})
     guessed = fitted.scores(found[unseen]).argmax(-1)
     recall = {name: round(float((guessed == k)[labels[unseen] == k].mean()), 3) for k, name in enumerate(GROUNDS)}
     return Regressor(fitted.weights, fitted.scale, recall)
@@ -110,9 +106,9 @@ def land(picture: Floats) -> Floats:
 
 def among_islands(ground: NDArray[np.int64], reach: int = 6) -> NDArray[np.bool_]:
     """Blocks that lie among islands: of the 2 reach + 1 blocks around, some are land and more are water."""
-    from scipy.ndimage import uniform_filter
-
-    share = uniform_filter((ground != 0).astype(np.float64), 2 * reach + 1, mode="wrap")
+    share: Floats = (ground != 0).astype(np.float64)
+    for axis in (0, 1):
+        share = np.mean([np.roll(share, by, axis) for by in range(-reach, reach + 1)], axis=0)
     return np.asarray((share > 0.02) & (share < 0.5))
 
 
