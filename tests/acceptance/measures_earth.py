@@ -92,7 +92,7 @@ def regressor() -> Regressor:
         loss.backward()  # type: ignore[no-untyped-call]
         return float(loss.detach())
 
-    fit.step(closure)
+    fit.step(closure)  # type: ignore[no-untyped-call]
     fitted = Regressor(weights.detach().numpy(), (mean, spread), {})
     guessed = fitted.scores(found[unseen]).argmax(-1)
     recall = {name: round(float((guessed == k)[labels[unseen] == k].mean()), 3) for k, name in enumerate(GROUNDS)}
