@@ -1,4 +1,4 @@
-"""The README's commands run, one after the other, as they are shown: on the toy model, at a quarter of the size."""
+"""The README's commands run, one after the other, as they are shown: on the toy model, at half the size."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ SECTIONS = [
     ("Scenes: words where they hold", ["planet.png", "halves.png"]),
     ("Sides that meet", ["sphere.jpg", "faces/cube-front.png", "set/set-t7.png"]),
     ("From a picture: larger, in another style, partly anew, continued",
-     ["large.png", "relief.zarr", "peaks.zarr", "taller.zarr"]),
+     ["coarse.png", "large.png", "relief.zarr", "peaks.zarr", "taller.zarr"]),
     ("Steering", ["ring.png"]),
 ]  # fmt: skip
-SMALLER = 4
+SMALLER = 2
 
 
 def blocks(section: str, language: str) -> list[str]:
@@ -38,7 +38,7 @@ def commands(section: str) -> list[list[str]]:
 
 
 def smaller(words: list[str]) -> list[str]:
-    """The same at a quarter of every length, so that it is done in a moment; a scene's own size too."""
+    """The same at half of every length, so that it is done in a moment; a scene's own size too."""
     after = {"--size", "--box", "--left", "--right", "--top", "--bottom"}
     made = [
         re.sub(r"\d+", lambda number: str(int(number[0]) // SMALLER), word) if before in after else word
