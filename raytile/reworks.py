@@ -59,6 +59,8 @@ def extended(path: str, said: Layer, left: int = 0, right: int = 0, top: int = 0
             raise InvalidRequest(f"wrap: {axis} has no sides to grow beyond, they meet: open them with --wrap none")
     if base.get("tileset") or base["topology"] != "flat":
         raise InvalidRequest(f"source: {path} is no flat picture: its sides meet, and nothing lies beyond them")
+    if any(region.get("mask") for region in base["regions"]):
+        raise InvalidRequest("regions: a mask fits its picture only: give the regions of the larger one anew")
     base["regions"] = [_moved(region, by=(left, top)) for region in base["regions"]]
     del base["control"]  # it was scaled to the smaller picture
     sides = _sides(path, base)
@@ -101,8 +103,8 @@ def _moved(
     """A region on a picture that was scaled, then grew by so many pixels to the left and at the top."""
     made = dict(region)
     (left, top), (across, down) = by, scale
-    if "mask" in made and any(by):
-        raise InvalidRequest("regions: a mask fits its picture only: give the regions of the larger one anew")
+    if made.get("mask") is not None:
+        made["mask"] = {**made["mask"], "lit": None}  # where it is white on the other picture is looked at anew
     if "box" in made:
         x, y, width, height = made["box"]
         made["box"] = (x * across + left, y * down + top, width * across, height * down)

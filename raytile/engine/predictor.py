@@ -63,7 +63,7 @@ class Predictor:
     def plain(self, level: int, step: int, shown: Mapping[int, Tensor]) -> dict[int, Tensor]:
         """Predictions of windows [channels, window, window] that hear the base prompt alone."""
         voice = self.plan.levels[level].voices[0]
-        asked = dict.fromkeys(shown, voice.texts(self.plan.guided[step]))
+        asked = dict.fromkeys(shown, tuple(dict.fromkeys(voice.texts(self.plan.guided[step]))))
         answers = self._answers(step, asked, lambda window: (shown[window], None))
         return {window: self._spoken(voice, step, found) for window, found in answers}
 

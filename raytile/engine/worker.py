@@ -138,7 +138,9 @@ class Worker:
         false a tile that is there already, whole, is only read."""
         with self._timed(self._epoch):
             if not again:
-                with suppress(CanvasError):  # it is not there, or damaged: decode it after all
+                # What is damaged is decoded after all, unless it was copied: nothing is there to decode it from.
+                copied = self.group.plan.partial and not self.group.plan.active[tile]
+                with suppress(*(() if copied else (CanvasError,))):
                     found = self._canvas.latents_digest(tile), self._canvas.pixels_digest(tile)
                     return TileDone(self.number, tile, *found, self.counts())
             pixels, cells = self._decoder.decode(tile)

@@ -87,7 +87,7 @@ def foretell(plan: Plan, partition: Partition) -> Cost:
                 thin = thin_route(plan, partition, phase.level, phase.step)
                 count += len(thin.ask_pairs)
                 size += FLOAT32 * thin.numbers_asked(plan.spec.channels)
-                asked = len(plan.levels[phase.level].voices[0].texts(plan.guided[phase.step]))
+                asked = len(set(plan.levels[phase.level].voices[0].texts(plan.guided[phase.step])))
                 each = np.bincount(thin.predictor, minlength=partition.slots) * asked
                 windows, number = windows + len(thin.predictor), number + len(thin.predictor)
                 evaluations += int(each.sum())

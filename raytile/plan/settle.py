@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from raytile.errors import InvalidRequest
 from raytile.geometry.axis import Axis
 from raytile.geometry.tiling import Tiling
@@ -81,7 +83,7 @@ def make_plan(request: RenderRequest, spec: ModelSpec) -> Plan:
         )
         for index, (height, width) in enumerate(sizes)
     )
-    return Plan(
+    plan = Plan(
         request=settled,
         spec=spec,
         levels=levels,
@@ -95,6 +97,19 @@ def make_plan(request: RenderRequest, spec: ModelSpec) -> Plan:
         micro_batch=settled.micro_batch or spec.micro_batch,
         weights=weights,
     )
+    if request.repaint and atlas is not None:
+        _check_strips(plan, atlas)
+    return plan
+
+
+def _check_strips(plan: Plan, atlas: Atlas) -> None:
+    """Sides that are alike can only be painted anew together."""
+    boxes = np.array([box for zone in atlas.strips.zones for box, _ in zone]).reshape(-1, 4)
+    if plan.touched(plan.pixels(len(plan.levels) - 1, boxes)).any():
+        away = (atlas.strip + 1) * plan.spec.factor
+        raise InvalidRequest(
+            f"repaint: this would change a side that others are like: stay {away} pixels away from shared sides"
+        )
 
 
 def _strength(request: RenderRequest, spec: ModelSpec) -> float | None:
