@@ -39,7 +39,13 @@ def plan(request: RenderRequest) -> Plan:
     Runs and writes nothing.
 
     Raises `InvalidRequest` or `InvalidModel`, each one line that names the fix."""
-    return make_plan(taking.looked_at(request), registry.resolve(request.model))
+    return settled(taking.looked_at(request))
+
+
+def settled(request: RenderRequest) -> Plan:
+    """The plan of a request whose pictures were looked at before, as that on the head of a canvas: they need not be
+    there any more. Raises as `plan` does."""
+    return make_plan(request, registry.resolve(request.model))
 
 
 def render(
@@ -112,14 +118,14 @@ def resume(
     means = _means(workers, in_process, address, device, worker_resources, snapshot_every, pool, listeners)
     where = store.where(canvas)
     head = store.open(where).head()
-    settled = plan(head.request)
-    if settled.hash != head.plan_hash:
+    plan_ = settled(head.request)
+    if plan_.hash != head.plan_hash:
         was = head.versions.get("raytile", "another raytile")
         raise InvalidRequest(
             f"{where} was begun with another model folder or by {was}: its request means another picture here; "
             "go on with what it was begun with"
         )
-    return _go_on(where, settled, None if lease is None else _lease(lease), means)
+    return _go_on(where, plan_, None if lease is None else _lease(lease), means)
 
 
 def cancel(canvas: str | Path) -> Head:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from raytile.api import plan
+from raytile.api import settled
 from raytile.canvas import store
 from raytile.errors import CanvasError, InvalidRequest
 
@@ -24,17 +24,22 @@ def export_level(canvas: Path | str, level: int, file: Path, overwrite: bool = F
     if file.exists() and not overwrite:
         raise CanvasError(f"{file} exists: choose another name, or replace it with --overwrite")
     found = store.open(canvas)
-    head, settled = found.head(), plan(found.head().request)
-    if not 0 <= level < len(settled.levels) - 1:
-        raise InvalidRequest(f"level: {canvas} has {len(settled.levels) - 1} coarser levels, numbered from 0")
+    head, plan = found.head(), settled(found.head().request)
+    if not 0 <= level < len(plan.levels) - 1:
+        raise InvalidRequest(f"level: {canvas} has {len(plan.levels) - 1} coarser levels, numbered from 0")
     if head.level <= level and not head.denoised:
         raise InvalidRequest(f"level: {canvas} is at level {head.level}: wait until it is past level {level}")
-    tiling, factor = settled.levels[level].tiling, settled.spec.factor
+    tiling, factor = plan.levels[level].tiling, plan.spec.factor
     height, width = tiling.y.cells * factor, tiling.x.cells * factor
     if height * width > MOST:
         raise InvalidRequest(f"level: {width}x{height} pixels are too many for a preview: choose a coarser level")
-    picture = level_picture(settled, found, level)
+    picture = level_picture(plan, found, level)
     fresh = file.with_name(f".{file.name}.new{file.suffix}")
-    Image.fromarray(picture).save(fresh, quality=92)
-    fresh.replace(file)
+    try:
+        Image.fromarray(picture).save(fresh, quality=92)
+        fresh.replace(file)
+    except OSError as error:
+        raise CanvasError(f"cannot write {file}: {error.strerror or error}") from None
+    finally:
+        fresh.unlink(missing_ok=True)
     return file

@@ -15,7 +15,8 @@ S = TypeVar("S", Region, Shape)
 
 
 def looked_at(request: RenderRequest) -> RenderRequest:
-    """The request with the content and size of each picture settled, where that is still open."""
+    """The request with the content and size of each picture settled. Raises `InvalidRequest` for what cannot be taken
+    in, or holds something else than the request says."""
     return request.model_copy(
         update={
             "source": _look(request.source),
@@ -54,15 +55,17 @@ def _whole(plan: Plan) -> tuple[int, int]:
 
 
 def _look(picture: Picture | None) -> Picture | None:
-    if picture is None or (picture.sha256 and picture.size is not None):
-        return picture
+    if picture is None:
+        return None
     found = identify(picture.path)
+    if picture.sha256 not in ("", found.sha256):
+        raise InvalidRequest(f"{picture.path} holds something else than the request says: leave its sha256 out")
     return picture.model_copy(update={"sha256": found.sha256, "size": (found.width, found.height)})
 
 
 def _look_at_mask(shape: S, request: RenderRequest) -> S:
     mask = _look(shape.mask)
-    if mask is not None and mask.lit is None:
+    if mask is not None:
         box = lit(mask.path, request.width, request.height)
         if box is None:
             raise InvalidRequest(f"mask: {mask.path} is black all over: make what is meant white")

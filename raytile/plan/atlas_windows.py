@@ -107,8 +107,8 @@ def atlas_windows(
     """The windows of `step`: side by side on each face, its grid moved by `offset` (y, x) cells, those at joined sides
     sticking out; or, where `offset` is None, `stride` apart, sticking out by up to half a window.
 
-    A window that would hold a vertex slides inward on the axis on which it sticks out less, in x if that is the same;
-    those that then coincide are one. `InvalidRequest` where a face is smaller than a window."""
+    A window that would hold a vertex slides inward on one axis, on the other at the next step; those that then
+    coincide are one. `InvalidRequest` where a face is smaller than a window."""
     seen: dict[Place, tuple[Part, ...]] = {}
     for face in range(len(atlas.faces)):
         y, x = _axes(atlas, face, size, step)
@@ -132,8 +132,10 @@ def _placed(atlas: Atlas, face: int, y: int, x: int, size: int, step: int) -> tu
     try:
         return (face, y, x), atlas.parts(face, y, x, size, size, step)
     except Vertex:
+        # All faces that meet at a vertex slide the same way round it, so that each of its sides is crossed by one of
+        # their windows; the other way at the next step.
         last_y, last_x = box.height - size, box.width - size
-        if max(-x, x - last_x) <= max(-y, y - last_y):
+        if ((y < 0) == (x > last_x)) == (step % 2 == 0):
             x = min(max(x, 0), last_x)
         else:
             y = min(max(y, 0), last_y)

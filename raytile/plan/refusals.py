@@ -10,6 +10,8 @@ from raytile.plan.request import RenderRequest
 from raytile.plan.scene import Shape
 from raytile.plan.spec import ModelSpec
 
+MASK_FEATHER = 512
+"""Pixels over which the edge of a mask may fade: so many around a tile are looked at."""
 SHAPE_TOLERANCE = 0.01
 """How far a source's aspect may be from the canvas's: it is scaled to it."""
 
@@ -24,6 +26,11 @@ def check(request: RenderRequest, spec: ModelSpec) -> None:
     for number, region in enumerate(request.regions):
         if region.mask is not None and region.feather:
             raise InvalidRequest(f"regions.{number}.feather: a mask fades by its own greys: leave feather out")
+    for number, shape in enumerate(request.repaint):
+        if shape.mask is not None and shape.feather > MASK_FEATHER:
+            raise InvalidRequest(
+                f"repaint.{number}.feather: a mask fades over at most {MASK_FEATHER} pixels (got {shape.feather:g})"
+            )
     for name, shapes in (("regions", request.regions), ("repaint", request.repaint)):
         for number, shape in enumerate(shapes):
             _on_picture(request, shape, f"{name}.{number}")

@@ -8,6 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Number = Annotated[float, Field(allow_inf_nan=False, ge=-(2**21), le=2**21)]
 Length = Annotated[float, Field(allow_inf_nan=False, gt=0, le=2**21)]
+Corner = Annotated[int, Field(ge=0, le=2**20)]
+Side = Annotated[int, Field(ge=1, le=2**20)]
 MAX_CORNERS = 10_000
 
 
@@ -18,10 +20,10 @@ class Picture(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    path: str = Field(min_length=1, max_length=4096)
+    path: str = Field(min_length=1, max_length=4096, pattern=r"^[^\x00-\x1f\x7f]*$")
     sha256: str = Field(default="", pattern=r"^([0-9a-f]{64})?$")
-    size: tuple[int, int] | None = None
-    lit: tuple[int, int, int, int] | None = None
+    size: tuple[Side, Side] | None = None
+    lit: tuple[Corner, Corner, Side, Side] | None = None
 
 
 class Shape(BaseModel):

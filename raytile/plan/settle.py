@@ -97,6 +97,9 @@ def make_plan(request: RenderRequest, spec: ModelSpec) -> Plan:
         micro_batch=settled.micro_batch or spec.micro_batch,
         weights=weights,
     )
+    if atlas is not None:
+        for level in levels:  # a face may be too small for windows to stand on
+            plan.windows(level.index, level.first_step)
     if request.repaint and atlas is not None:
         _check_strips(plan, atlas)
     return plan
