@@ -14,25 +14,28 @@ from tests.acceptance.measures import Floats
 
 GROUNDS = ("water", "ice", "desert", "forest", "grass")
 BLOCK = 16
-"""Pixels of a block's side at the finest zoom, where a pixel is 1/4320 of the way round the planet."""
-LAND = slice(1, None)
+"""Pixels of a block's side."""
+ZOOMS = (0, 1)
+"""The two finest, "close view" and "region", are what large pictures are painted in: 4320 and 2160 pixels go round."""
 
 
-def earth(style: str = "satellite") -> NDArray[np.uint8]:
-    """The real thing, [2160, 4320, 3]."""
-    found: NDArray[np.uint8] = _world().maps[style][0]
+def earth(style: str = "satellite", zoom: int = 0) -> NDArray[np.uint8]:
+    """The real thing, [2160, 4320, 3] at the finest zoom."""
+    found: NDArray[np.uint8] = _world().maps[style][zoom]
     return found
 
 
-def real_grounds() -> NDArray[np.int64]:
-    """Of each block of the real Earth what it is: land from the mask, then as captions are written (at 1/4 of the
-    size, so that it is not what the regressor sees)."""
+@cache
+def real_grounds(zoom: int) -> NDArray[np.int64]:
+    """Of each block of the real Earth what it is: land from the mask, then as captions are written (from a smaller
+    picture, so that it is not what the regressor sees)."""
     from raytile.train.crops import look
 
     world = _world()
-    rows, columns = (BLOCK * (np.arange(n) + 0.5) for n in (2160 // BLOCK, 4320 // BLOCK))
+    side = BLOCK << zoom  # on the finest map, whose coordinates `look` takes
+    rows, columns = (side * (np.arange(n // side) + 0.5) for n in (2160, 4320))
     found = np.zeros((len(rows), len(columns)), dtype=np.int64)
-    near = np.array([-6.0, -2.0, 2.0, 6.0], dtype=np.float32)
+    near = side * np.array([-0.375, -0.125, 0.125, 0.375], dtype=np.float32)
     for i, row in enumerate(rows):
         for j, column in enumerate(columns):
             y, x = np.meshgrid(row + near, column + near, indexing="ij")
@@ -74,11 +77,8 @@ def regressor() -> Regressor:
     """Fitted on longitudes that terra was trained on, judged on those that were held out; grounds weigh alike."""
     import torch
 
-    from raytile.train.world import held_out
-
-    labels, found = real_grounds(), features(earth() / 255.0)
-    east = (np.arange(labels.shape[1]) + 0.5) * 360 / labels.shape[1] - 180
-    unseen = np.broadcast_to(held_out(east.astype(np.float32)), labels.shape)
+    every = [_blocks(zoom) for zoom in ZOOMS]
+    found, labels, unseen = (np.concatenate(each) for each in zip(*every, strict=True))
     mean, spread = found[~unseen].mean(0), found[~unseen].std(0)
     mean[0], spread[0] = 0.0, 1.0
     x, y = torch.from_numpy((found[~unseen] - mean) / spread), torch.from_numpy(labels[~unseen])
@@ -114,30 +114,46 @@ def among_islands(ground: NDArray[np.int64], reach: int = 6) -> NDArray[np.bool_
 
 def real_shares(at_least: float = 0.5) -> dict[str, float]:
     """The ceiling of obedience: of real held-out squares of 256 pixels that hold mostly a ground (by the labels), the
-    mean share of their area that the regressor says is it; for islands, of squares captioned as islands."""
+    mean share of its area that the regressor says is it; for islands, of squares captioned as islands."""
     from raytile.train.crops import look, plain_grid
+
+    found: dict[str, list[float]] = {name: [] for name in (*GROUNDS, "islands")}
+    side = 256 // BLOCK
+    for zoom in ZOOMS:
+        labels, unseen = real_grounds(zoom), _unseen(zoom)
+        guessed = regressor().grounds(earth(zoom=zoom) / 255.0)
+        islands, scale = among_islands(guessed), 1 << zoom
+        for top in range(0, labels.shape[0] - side + 1, side // 2):
+            for left in range(0, labels.shape[1] - side + 1, side // 2):
+                window = np.s_[top : top + side, left : left + side]
+                if not unseen[window].any():
+                    continue
+                for k, name in enumerate(GROUNDS):
+                    inside = labels[window] == k
+                    if inside.mean() >= (0.97 if name == "water" else at_least):
+                        found[name].append(float((guessed[window] == k)[inside].mean()))
+                y, x = (scale * coordinate[2::4, 2::4] for coordinate in plain_grid(1))
+                middle = (scale * BLOCK * (edge + side / 2) for edge in (top, left))
+                sight = look(_world(), "satellite", zoom, y + next(middle), x + next(middle))
+                if 0.03 <= sight.land < 0.45 and sight.shore > 3.0 + 6.0 * sight.land:
+                    found["islands"].append(float(islands[window].mean()))
+    return {name: round(float(np.mean(shares)), 3) for name, shares in found.items() if shares}
+
+
+def _blocks(zoom: int) -> tuple[Floats, NDArray[np.int64], NDArray[np.bool_]]:
+    """Features, labels and whether they are held out, of all blocks of the Earth."""
+    labels = real_grounds(zoom)
+    rows, columns = labels.shape
+    found = features(earth(zoom=zoom) / 255.0)[:rows, :columns]
+    return found.reshape(labels.size, -1), labels.ravel(), _unseen(zoom).ravel()
+
+
+def _unseen(zoom: int) -> NDArray[np.bool_]:
     from raytile.train.world import held_out
 
-    world, labels = _world(), real_grounds()
-    guessed = regressor().grounds(earth() / 255.0)
-    islands = among_islands(guessed)
-    side = 256 // BLOCK
-    found: dict[str, list[float]] = {name: [] for name in (*GROUNDS, "islands")}
-    for top in range(0, labels.shape[0] - side + 1, side // 2):
-        for left in range(0, labels.shape[1] - side + 1, side // 2):
-            columns = np.arange(left, left + side) * BLOCK * 360 / 4320 - 180
-            if not held_out(columns.astype(np.float32)).any():
-                continue
-            window = np.s_[top : top + side, left : left + side]
-            for k, name in enumerate(GROUNDS):
-                if (labels[window] == k).mean() >= (0.97 if name == "water" else at_least):
-                    inside = labels[window] == k
-                    found[name].append(float((guessed[window] == k)[inside].mean()))
-            y, x = (coordinate[2::4, 2::4] for coordinate in plain_grid(1))
-            sight = look(world, "satellite", 0, y + BLOCK * (top + side / 2), x + BLOCK * (left + side / 2))
-            if 0.03 <= sight.land < 0.45 and sight.shore > 3.0 + 6.0 * sight.land:
-                found["islands"].append(float(islands[window].mean()))
-    return {name: round(float(np.mean(shares)), 3) for name, shares in found.items() if shares}
+    rows, columns = real_grounds(zoom).shape
+    east = (np.arange(columns) + 0.5) * 360 / columns - 180
+    return np.broadcast_to(held_out(east.astype(np.float32)), (rows, columns))
 
 
 @cache
