@@ -95,7 +95,7 @@ def _source(request: RenderRequest, spec: ModelSpec) -> None:
         SHAPE_TOLERANCE * request.height * width,
         max(width, height) / 2,  # sides are whole pixels
     ):
-        fit = round(request.width * height / width)
+        fit = max(1, round(request.width * height / width))
         raise InvalidRequest(
             f"source: it is {width}x{height}, of another shape than {request.width}x{request.height}: "
             f"ask for a size such as {request.width}x{fit}"

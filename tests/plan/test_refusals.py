@@ -19,6 +19,14 @@ from raytile.plan.spec import ModelSpec
 SEAMS = {"pictures": [{"name": "a", "width": 256, "height": 256}], "seams": [{"one": ["a.right"], "other": ["a.left"]}]}
 CUBE = {"topology": "cube", "width": 768, "height": 512}
 TILESET = {"tileset": SEAMS, "width": 256, "height": 256}
+ALIKE = {
+    "tileset": {
+        "pictures": [{"name": name, "width": 256, "height": 256} for name in "ab"],
+        "seams": [{"one": ["a.right", "b.right"], "other": ["a.left", "b.left"]}],
+    },
+    "width": 256,
+    "height": 512,
+}
 BOX = {"box": (0, 0, 64, 64)}
 
 
@@ -87,6 +95,11 @@ REFUSED: list[tuple[dict[str, Any], str, dict[str, Any]]] = [
         {"source": SAME},
     ),
     ({"source": picture(256, 256)}, "source: it is 256x256, .* such as 512x512", {"height": 512}),
+    (
+        {**ALIKE, "source": picture(256, 512), "repaint": [{"box": (200, 60, 50, 50)}]},
+        "repaint: .* side that others are like: stay .* pixels away",
+        {"repaint": [{"box": (100, 60, 50, 50)}]},
+    ),
     # shapes
     ({"regions": [{**MASKED, "feather": 3}]}, "regions.0.feather: .* leave feather out", {"regions": [MASKED]}),
     ({"regions": [{"prompt": "", "box": (600, 0, 5, 5)}]}, "regions.0: lies wholly outside .* 512x256", {"width": 640}),
@@ -124,7 +137,7 @@ def test_a_model_without_control_takes_none() -> None:
         settle(replace(toy_spec(), control=""), control=SAME)
 
 
-@given(st.integers(20, 2000), st.integers(20, 2000), st.integers(20, 2000))
+@given(st.integers(100, 2000), st.integers(100, 2000), st.integers(100, 2000))
 def test_a_source_of_another_shape_is_told_a_size_that_fits(width: int, height: int, wide: int) -> None:
     try:
         settle(source=picture(width, height), width=wide, height=2100)
