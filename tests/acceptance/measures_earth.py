@@ -104,7 +104,7 @@ def land(picture: Floats) -> Floats:
     return np.where(regressor().grounds(picture) != 0, 1.0, 0.0)
 
 
-def among_islands(ground: NDArray[np.int64], reach: int = 6) -> NDArray[np.bool_]:
+def among_islands(ground: NDArray[np.int64], reach: int = 8) -> NDArray[np.bool_]:
     """Blocks that lie among islands: of the 2 reach + 1 blocks around, some are land and more are water."""
     share: Floats = (ground != 0).astype(np.float64)
     for axis in (0, 1):
