@@ -17,6 +17,7 @@ from raytile.plan.request import RenderRequest
 from raytile.scenes import Layer, layer, read_scene, settle
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "scenes"
+SCENES = sorted(file for file in EXAMPLES.iterdir() if file.suffix in (".yaml", ".json"))
 SIZE = {"prompt": "x", "width": 400, "height": 200}
 shares = st.floats(0, 1)
 lengths = st.floats(0.01, 2)
@@ -41,7 +42,7 @@ def scene(folder: Path, values: object, name: str = "scene.json") -> Path:
     return file
 
 
-@pytest.mark.parametrize("file", sorted(EXAMPLES.iterdir()), ids=lambda file: file.name)
+@pytest.mark.parametrize("file", SCENES, ids=lambda file: file.name)
 def test_every_example_is_a_picture_to_be(file: Path) -> None:
     request = settle(read_scene(file))
     plan = api.plan(request)
@@ -53,7 +54,7 @@ def test_every_example_is_a_picture_to_be(file: Path) -> None:
 def test_the_words_of_the_examples_are_those_that_terra_knows() -> None:
     from raytile.train.captions import vocabulary
 
-    for file in EXAMPLES.iterdir():
+    for file in SCENES:
         request = settle(read_scene(file))
         for prompt in (request.prompt, *(region.prompt for region in request.regions)):
             assert set(prompt.replace(",", " ").lower().split()) <= set(vocabulary()), (file.name, prompt)
