@@ -15,7 +15,9 @@ from raytile.engine.decoding import Decoder
 from raytile.engine.held import turned
 from raytile.engine.tile_queue import TileQueue
 from raytile.models import registry
+from raytile.models.toy import toy_spec
 from raytile.plan.around import BLEND, around
+from raytile.plan.settle import make_plan
 from tests.engine.renders import digests, paint, toy_request
 
 SQUARES = [{"name": name, "width": 256, "height": 256} for name in "ab"]
@@ -169,7 +171,8 @@ def test_a_tileset_is_repainted_across_its_gap(tmp_path: Path) -> None:
 def test_decoders_are_told_how_far_they_look() -> None:
     """Every tile waits for all whose latents its decoder reads: both ask the same function."""
     source = {"path": "a", "sha256": "0" * 64, "size": (150, 130)}
-    settled = plan(toy_request(width=1200, height=1040, levels=3, source=source, match_colour=True, tile=128))
+    request = toy_request(width=1200, height=1040, levels=3, source=source, match_colour=True, tile=128)
+    settled = make_plan(request, toy_spec())
     queue, decoder = TileQueue(settled, False, ()), Decoder(settled, None, None)  # type: ignore[arg-type]
     tile = settled.tiling.count // 2
     reads = {
