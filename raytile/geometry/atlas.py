@@ -189,6 +189,14 @@ class Atlas:
             raise Vertex(f"{height}x{width} cells at ({y}, {x}) of {self.faces[face].name} hold a vertex")
         return found
 
+    def past_vertex(
+        self, face: int, y: int, x: int, height: int, width: int, step: int, *, x_first: bool
+    ) -> tuple[Part, ...]:
+        """`parts` of a patch that holds a vertex, walking over one of its sides first; where a side ends beyond that,
+        one turns back as in a mirror."""
+        rect = Box(y, y + height, x, x + width)
+        return _in_order(self._walk(face, rect, step, x_first=x_first, back=True))
+
     def patch(self, tiling: Tiling, face: int, y: int, x: int, height: int, width: int, step: int) -> Mosaic:
         """`parts`, cut by tiles."""
         return Mosaic(height, width, cut(tiling, self.parts(face, y, x, height, width, step)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import combinations, product
@@ -28,7 +28,8 @@ class AtlasWindows:
     """Windows of `size` x `size` cells at `places` at `step`; same use as `raytile.plan.windows.Windows`.
 
     Two patches belong to a window: what it *reads*, and what it *gives*: each canvas cell that it reads once (where it
-    is first read), and the same to all cells that are the same (see `Atlas.twins`). `seen`: what each window reads."""
+    is first read), and the same to all cells that are the same (see `Atlas.twins`). `seen`: what each window reads;
+    `spoken`: of those that hold a vertex, what they may speak of."""
 
     tiling: Tiling
     size: int
@@ -36,6 +37,7 @@ class AtlasWindows:
     step: int
     places: tuple[Place, ...]
     seen: tuple[tuple[Part, ...], ...] = field(repr=False)
+    spoken: Mapping[int, tuple[Part, ...]] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
         return len(self.places)
@@ -97,7 +99,7 @@ class AtlasWindows:
 
     @cached_property
     def _gives(self) -> tuple[Pieces, NDArray[np.int64]]:
-        given = [_given(self.atlas, parts) for parts in self.seen]
+        given = [_given(self.atlas, self.spoken.get(window, parts)) for window, parts in enumerate(self.seen)]
         return self._reads if all(map(operator.is_, given, self.seen)) else _cut(self.tiling, given)
 
 
@@ -107,9 +109,12 @@ def atlas_windows(
     """The windows of `step`: side by side on each face, its grid moved by `offset` (y, x) cells, those at joined sides
     sticking out; or, where `offset` is None, `stride` apart, sticking out by up to half a window.
 
-    A window that would hold a vertex slides inward on one axis, on the other at the next step; those that then
-    coincide are one. `InvalidRequest` where a face is smaller than a window."""
+    A window that holds a vertex crosses one of its two sides, the other at the next step: beyond the one it shows, and
+    speaks of, what lies there; beyond the other it shows what lies there but leaves speaking to others; in the quarter
+    that is not there it shows what one finds walking over the first side, then on. `InvalidRequest` where a face is
+    smaller than a window."""
     seen: dict[Place, tuple[Part, ...]] = {}
+    spoken: dict[Place, tuple[Part, ...]] = {}
     for face in range(len(atlas.faces)):
         y, x = _axes(atlas, face, size, step)
         if offset is None:
@@ -117,29 +122,37 @@ def atlas_windows(
         else:
             ys, xs = _shifted(*y, size, offset[0]), _shifted(*x, size, offset[1])
         for where in product((face,), ys, xs):
-            found, parts = _placed(atlas, *where, size, step)
-            seen[found] = parts
+            seen[where], own = _placed(atlas, *where, size, step)
+            if own is not seen[where]:
+                spoken[where] = own
     ordered = sorted(seen)
-    return AtlasWindows(tiling, size, atlas, step, tuple(ordered), tuple(seen[where] for where in ordered))
+    return AtlasWindows(
+        tiling,
+        size,
+        atlas,
+        step,
+        tuple(ordered),
+        tuple(seen[where] for where in ordered),
+        {window: spoken[where] for window, where in enumerate(ordered) if where in spoken},
+    )
 
 
-def _placed(atlas: Atlas, face: int, y: int, x: int, size: int, step: int) -> tuple[Place, tuple[Part, ...]]:
-    """Where a window comes to lie that should lie at (y, x) of a face, and what it shows."""
+def _placed(atlas: Atlas, face: int, y: int, x: int, size: int, step: int) -> tuple[tuple[Part, ...], tuple[Part, ...]]:
+    """What a window at (y, x) of a face shows, and of that what it may speak of."""
     box = atlas.faces[face].box
     if 0 <= y <= box.height - size and 0 <= x <= box.width - size:
-        inside = Box(0, size, 0, size).shift(box.y0 + y, box.x0 + x)
-        return (face, y, x), (Part(inside, 0, 0, 0),)
+        inside = (Part(Box(0, size, 0, size).shift(box.y0 + y, box.x0 + x), 0, 0, 0),)
+        return inside, inside
     try:
-        return (face, y, x), atlas.parts(face, y, x, size, size, step)
+        parts = atlas.parts(face, y, x, size, size, step)
     except Vertex:
-        # All faces that meet at a vertex slide the same way round it, so that each of its sides is crossed by one of
+        # All faces that meet at a vertex turn the same way round it, so that each of its sides is crossed by one of
         # their windows; the other way at the next step.
-        last_y, last_x = box.height - size, box.width - size
-        if ((y < 0) == (x > last_x)) == (step % 2 == 0):
-            x = min(max(x, 0), last_x)
-        else:
-            y = min(max(y, 0), last_y)
-        return (face, y, x), atlas.parts(face, y, x, size, size, step)
+        sideways = ((y < 0) != (x > box.width - size)) == (step % 2 == 0)
+        parts = atlas.past_vertex(face, y, x, size, size, step, x_first=sideways)
+        low, high = (-y, box.height - y) if sideways else (-x, box.width - x)
+        return parts, tuple(part for part in parts if low <= (part.y if sideways else part.x) < high)
+    return parts, parts
 
 
 def _axes(atlas: Atlas, face: int, size: int, step: int) -> tuple[tuple[Axis, bool, bool], ...]:
