@@ -82,10 +82,11 @@ def decay(folder: Path, seconds: float, steps: int) -> None:
 
 
 def average_of(folder: Path) -> Denoiser:
-    """The averaged weights of the decayed copy, or of the denoiser where none was decayed."""
-    state = load_state(folder / "decay.pt") or load_state(folder / "denoiser.pt")
-    if state is None:
+    """The averaged weights of the denoiser, or of a decayed copy that was made since."""
+    states = [state for name in ("decay", "denoiser") if (state := load_state(folder / f"{name}.pt"))]
+    if not states:
         raise InvalidRequest(f"no denoiser in {folder}: run --stage denoiser first")
+    state = max(states, key=lambda state: int(state["step"]))
     net = Denoiser(DenoiserRecipe(widths=tuple(state["widths"])), len(build_tokenizer()))
     net.load_state_dict(state["ema"])
     return net.eval()

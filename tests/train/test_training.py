@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from raytile.train.decoder import DecoderRecipe, train_stage_b
 from raytile.train.denoiser import Denoiser, DenoiserRecipe, draw_times, new_text_encoder, start_alike, train_denoiser
 from raytile.train.release import read_release, write_release
 from raytile.train.sheet import Painter, Sampling, from_windows, paint, to_windows
+from raytile.train.stages import average_of
 from raytile.train.state import load_state
 from raytile.train.world import SCALES, World
 
@@ -98,6 +100,17 @@ def test_denoiser_stopped_and_resumed_is_the_uninterrupted_one(banked: Path, tmp
     for _ in range(2):
         train_denoiser(bank, tmp_path / "parts", TINY, say=quiet, **stop_after(2))  # type: ignore[arg-type]
     assert same(load_state(tmp_path / "whole/denoiser.pt"), load_state(tmp_path / "parts/denoiser.pt"))
+
+
+def test_a_release_is_of_what_was_trained_last(banked: Path, tmp_path: Path) -> None:
+    bank = load_bank(banked, encoder_digest(tiny_autoencoder()))
+    train_denoiser(bank, tmp_path, TINY, 1e9, say=quiet)
+    train_denoiser(bank, tmp_path, replace(TINY, steps=5), 1e9, name="decay", start="denoiser", say=quiet)
+    for last, steps in (("decay", 5), ("denoiser", 6)):
+        train_denoiser(bank, tmp_path, replace(TINY, steps=steps), 1e9, name=last, say=quiet)
+        state = load_state(tmp_path / f"{last}.pt")
+        assert state is not None
+        assert same(dict(average_of(tmp_path).state_dict()), dict(state["ema"]))
 
 
 def test_a_bank_grows_shard_by_shard_and_belongs_to_its_encoder(world: World, banked: Path) -> None:
