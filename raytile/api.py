@@ -26,7 +26,7 @@ from raytile.errors import CanvasError, InvalidRequest, RenderCancelled, first_l
 from raytile.events import ClaimWaiting, Listener
 from raytile.models import registry
 from raytile.plan.plan import Plan
-from raytile.plan.request import RenderRequest
+from raytile.plan.request import RenderRequest, shown
 from raytile.plan.settle import make_plan
 
 DEVICES = ("auto", "cpu", "cuda")
@@ -77,16 +77,18 @@ def render(
     `RenderCancelled`; the canvas then says how far it came. In the main thread, SIGINT and SIGTERM cancel."""
     means = _means(workers, in_process, address, device, worker_resources, snapshot_every, pool, listeners)
     lease = _lease(lease)
-    plan_, where = plan(request), store.where(out)
-    layout, owner, inputs = canvas_layout(plan_), _owner(), taking.inputs_of(plan_)
+    where = store.where(out)
     if resume and not overwrite and store.exists(where):
         found = store.open(where).head()
+        plan_ = settled(taking.looked_at(request, found.request))
         if found.plan_hash != plan_.hash:
             raise InvalidRequest(
                 f"{where} is the canvas of another request ({_difference(found.request, plan_.request)}): "
                 "choose another name, or replace it with --overwrite"
             )
         return _go_on(where, plan_, lease, means)
+    plan_ = plan(request)
+    layout, owner, inputs = canvas_layout(plan_), _owner(), taking.inputs_of(plan_)
     store.check(where, layout, overwrite, socket.gethostname(), inputs=inputs)
     head = _first_head(plan_, owner, lease)
 
@@ -280,7 +282,7 @@ def _difference(one: RenderRequest, other: RenderRequest) -> str:
     for name in type(one).model_fields:
         was, now = getattr(one, name), getattr(other, name)
         if was != now:
-            return f"{name} was {was!r} and is {now!r} here"
+            return f"{name} was {shown(was)} and is {shown(now)} here"
     return "the model or raytile changed"
 
 

@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TypeVar
 
 from raytile.canvas import store
 from raytile.canvas.inputs import Inputs, Parent, Taken, identify, lit, masks_of
 from raytile.errors import InvalidRequest
 from raytile.plan.plan import Plan
-from raytile.plan.request import RenderRequest
+from raytile.plan.request import RenderRequest, shown
 from raytile.plan.scene import Picture, Region, Shape
 
 S = TypeVar("S", Region, Shape)
 
 
-def looked_at(request: RenderRequest) -> RenderRequest:
+Known = Mapping[str, Picture]
+
+
+def looked_at(request: RenderRequest, taken: RenderRequest | None = None) -> RenderRequest:
     """The request with the content and size of each picture settled. Raises `InvalidRequest` for what cannot be taken
-    in, or holds something else than the request says."""
+    in, or holds something else than the request says; but what a canvas has `taken` in need not be there any more."""
+    known = {} if taken is None else {picture.path: picture for picture in _pictures(taken)}
     return request.model_copy(
         update={
-            "source": _look(request.source),
-            "control": _look(request.control),
-            "regions": tuple(_look_at_mask(region, request) for region in request.regions),
-            "repaint": tuple(_look_at_mask(shape, request) for shape in request.repaint),
+            "source": _look(request.source, known),
+            "control": _look(request.control, known),
+            "regions": tuple(_look_at_mask(region, request, known) for region in request.regions),
+            "repaint": tuple(_look_at_mask(shape, request, known) for shape in request.repaint),
         }
     )
 
@@ -54,18 +59,28 @@ def _whole(plan: Plan) -> tuple[int, int]:
     return plan.request.width, plan.request.height
 
 
-def _look(picture: Picture | None) -> Picture | None:
+def _pictures(request: RenderRequest) -> list[Picture]:
+    masks = (shape.mask for shape in (*request.regions, *request.repaint))
+    return [picture for picture in (request.source, request.control, *masks) if picture is not None]
+
+
+def _look(picture: Picture | None, known: Known) -> Picture | None:
     if picture is None:
         return None
-    found = identify(picture.path)
+    try:
+        found = identify(picture.path)
+    except InvalidRequest:
+        if picture.path in known:
+            return known[picture.path]
+        raise
     if picture.sha256 not in ("", found.sha256):
         raise InvalidRequest(f"{picture.path} holds something else than the request says: leave its sha256 out")
     return picture.model_copy(update={"sha256": found.sha256, "size": (found.width, found.height)})
 
 
-def _look_at_mask(shape: S, request: RenderRequest) -> S:
-    mask = _look(shape.mask)
-    if mask is not None:
+def _look_at_mask(shape: S, request: RenderRequest, known: Known) -> S:
+    mask = _look(shape.mask, known)
+    if mask is not None and mask not in known.values():
         box = lit(mask.path, request.width, request.height)
         if box is None:
             raise InvalidRequest(f"mask: {mask.path} is black all over: make what is meant white")
@@ -86,4 +101,4 @@ def _check_parent(plan: Plan, source: Picture) -> None:
     was = head.request
     for name in ("topology", "tileset", *(("wrap",) if plan.request.repaint else ())):
         if getattr(was, name) != getattr(plan.request, name):
-            raise InvalidRequest(f"{name}: {source.path} has {getattr(was, name)!r}: ask for the same")
+            raise InvalidRequest(f"{name}: {source.path} has {shown(getattr(was, name))}: ask for the same")

@@ -47,20 +47,21 @@ class Decoder:
         core = level.tiling.core(tile)
         latents = torch.zeros(self.plan.spec.channels, core.height, core.width)
         pixels = torch.full((RGB, core.height * factor, core.width * factor), -1.0)
+        off = torch.zeros_like(pixels) if self._matched else None
         for part in around(level, core, self._halo):
             patch = self._gathered(part.patch)
             painted = self._module.decode(patch)
-            if self._matched:
-                painted = painted + self._off(part, painted)
             top, left, inner = part.top, part.left, part.box.shift(-core.y0, -core.x0)
-            shown = painted[:, top * factor :, left * factor :][:, : inner.height * factor, : inner.width * factor]
             wide = Box(*(edge * factor for edge in inner))
-            paste(pixels, Piece(tile, wide, wide.y0, wide.x0), shown)
+            for onto, what in ((pixels, painted), (off, None if off is None else self._off(part, painted))):
+                if onto is not None and what is not None:
+                    shown = what[:, top * factor :, left * factor :][:, : wide.height, : wide.width]
+                    paste(onto, Piece(tile, wide, wide.y0, wide.x0), shown)
             mine = patch[:, top : top + inner.height, left : left + inner.width]
             paste(latents, Piece(tile, inner, inner.y0, inner.x0), mine)
-        for seen in () if self._matched else across(level, core, self.plan.spec.decode_halo):
+        for seen in across(level, core, self.plan.spec.decode_halo):
             self._blend(pixels, core, seen)
-        return pixels, latents
+        return pixels if off is None else pixels + off, latents
 
     def blended(self, box: Box, levels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Where only a part is painted: that part of the pixels uint8 [3, h, w] of `box`, and the rest as it was."""

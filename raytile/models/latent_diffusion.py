@@ -146,7 +146,12 @@ def _read_doubling(folder: Folder, channels: int) -> Doubling | None:
 
 def _read_turns(folder: Folder, channels: int) -> Tensor | None:
     """The matrices of the folder's turns.safetensors. Raises `InvalidModel` where they are not of this model."""
-    return None if folder.turns is None else _read_beside(folder.turns, {"turns": (8, channels, channels)})["turns"]
+    if folder.turns is None:
+        return None
+    found = _read_beside(folder.turns, {"turns": (8, channels, channels)})["turns"]
+    if not torch.allclose(found @ found.mT, torch.eye(channels), atol=1e-3):
+        raise InvalidModel(f"{folder.turns} holds matrices that are not orthogonal: fit it anew, or remove it")
+    return found
 
 
 def _read_beside(file: Path, wanted: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:

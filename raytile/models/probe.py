@@ -53,6 +53,7 @@ def probe(module: Module, rows: int | None = None) -> str:
         *(row[name] for row in encoded for name in sorted(row)),
         straight,
         pixels,
+        module.encode(pixels.clamp(-1, 1)),
     ):
         total.update(_bytes(tensor))
     total.update(_host())

@@ -82,7 +82,10 @@ class RenderRequest(BaseModel):
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"] if part not in ("constrained-int", "literal['auto']"))
             wanted = LEVELS if where == "levels" else first["msg"]
-            shown = repr(first["input"])
-            if len(shown) > SHOWN:
-                shown = f"{shown[:SHOWN]}..."
-            raise InvalidRequest(f"{where}: {wanted} (got {shown})") from None
+            raise InvalidRequest(f"{where}: {wanted} (got {shown(first['input'])})") from None
+
+
+def shown(value: object) -> str:
+    """A value in a message of one line."""
+    text = repr(value)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
