@@ -109,7 +109,7 @@ def _load(path: str | Path) -> Any:
         loader = "webpload"
     if loader is None:
         raise InvalidRequest(f"{path} is no PNG, JPEG, TIFF or WebP picture: save it as one of these")
-    image = getattr(pyvips.Image, loader)(str(path), access="sequential", fail_on="truncated")
+    image = getattr(pyvips.Image, loader)(str(path), access="sequential", fail_on="error", revalidate=True)
     whole = loader == "webpload" or (loader != "tiffload" and image.get_typeof("interlaced"))
     if whole and image.width * image.height > WHOLE:
         raise InvalidRequest(f"{path} is too large for an interlaced or WebP file: save it as plain PNG, JPEG or TIFF")

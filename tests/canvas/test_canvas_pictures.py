@@ -210,6 +210,26 @@ def test_a_file_that_ends_early_is_refused(tmp_path: Path) -> None:
         poured(tmp_path / "a.png", 64, 64)
 
 
+@pytest.mark.parametrize(("compression", "cut"), [(None, True), ("tiff_lzw", False)])
+def test_a_broken_tiff_is_refused(tmp_path: Path, compression: str | None, cut: bool) -> None:
+    file = tmp_path / "a.tif"
+    Image.fromarray(noise(256, 256)).save(file, compression=compression)
+    data = bytearray(file.read_bytes())
+    data[1000:1002] = bytes(255 - value for value in data[1000:1002])
+    file.write_bytes(data[: len(data) // 2] if cut else data)
+    with pytest.raises(InvalidRequest, match=r"cannot read .*a\.tif: .*is it whole"):
+        poured(file, 256, 256)
+
+
+@pytest.mark.parametrize("ending", ["webp", "png", "jpg", "tif"])
+def test_what_took_a_files_place_is_what_is_taken_in(tmp_path: Path, ending: str) -> None:
+    file = tmp_path / f"a.{ending}"
+    for side, grey in ((64, 10), (32, 200)):  # libvips remembers some files by their names
+        Image.fromarray(np.full((side, side, 3), grey, np.uint8)).save(file)
+        assert identify(file).width == side
+        np.testing.assert_allclose(poured(file, side, side), grey, atol=2)
+
+
 def test_floats_and_large_interlaced_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Image.fromarray(np.zeros((8, 8), np.float32)).save(tmp_path / "a.tif")
     with pytest.raises(InvalidRequest, match="has 1 bands of float: save it with 8 or 16 bits a colour"):
