@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 MAX_TILE = 8192
 """Pixels a side: a tile is decoded whole, and a chunk of the canvas."""
-RESTYLED, REPAINTED = 0.6, 0.9
+RESTYLED, REPAINTED = 0.6, 1.0
 """Shares of the steps for which a source is painted anew, and a region of a canvas."""
 
 
