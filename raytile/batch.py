@@ -16,7 +16,7 @@ from raytile import api
 from raytile.canvas import store
 from raytile.canvas.export import JPEG_SIDE
 from raytile.cli_options import slug
-from raytile.errors import InvalidRequest, RaytileError, RenderCancelled, RenderFailed, first_line
+from raytile.errors import InvalidRequest, RaytileError, RenderCancelled, RenderFailed, first_line, shown
 from raytile.scenes import Layer, layer, settle
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def _order(number: int, line: str, defaults: Sequence[Layer], folder: Path) -> O
     where = f"line {number}"
     try:
         given = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidRequest(f"{where}: not JSON ({error})") from None
     if not isinstance(given, dict):
         raise InvalidRequest(f'{where}: must be a JSON object, such as {{"prompt": "an island"}}')
@@ -83,7 +83,7 @@ def _order(number: int, line: str, defaults: Sequence[Layer], folder: Path) -> O
     if name is None:
         name = default_name(plan.request)
     if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise InvalidRequest(f"{where}: name: up to 128 letters, digits, dots, dashes (got {name!r})")
+        raise InvalidRequest(f"{where}: name: up to 128 letters, digits, dots, dashes (got {shown(name)})")
     return Order(number, name, plan)
 
 

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from reprlib import Repr
+
+SHOWN = 60
+"""Characters of a wrong value that a message repeats."""
+
 
 class RaytileError(Exception):
     """Base of every error raytile raises on purpose; the message names the fix. `exit_code` is the CLI's."""
@@ -55,3 +60,24 @@ def first_line(error: BaseException) -> str:
     """An error in one line: its own words if it is one of ours, else its kind and the first line of what it says."""
     text = str(error).strip().split("\n", 1)[0]
     return text if isinstance(error, RaytileError) else f"{type(error).__name__}: {text}".rstrip(": ")
+
+
+def shown(value: object) -> str:
+    """A wrong value as a message repeats it: short, and soon there however much it holds (YAML's aliases make much)."""
+    text = repr(value[: SHOWN + 1]) if isinstance(value, str) else _SHORT.repr(value)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
+
+
+class _Short(Repr):
+    """Lists as long as can be shown, but not deep, and integers of any length."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel = 3
+        self.maxstring = self.maxlong = self.maxother = SHOWN
+
+    def repr_int(self, x: int, level: int) -> str:  # noqa: ARG002
+        return repr(x) if x.bit_length() < 1000 else f"an integer of {x.bit_length()} bits"
+
+
+_SHORT = _Short()

@@ -15,7 +15,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from raytile.errors import InvalidRequest, RaytileError, first_line
+from raytile.errors import SHOWN, InvalidRequest, RaytileError, first_line, shown
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -90,8 +90,9 @@ def settle(*layers: Layer) -> RenderRequest:
     style, units = values.pop("style", ""), {name: values.pop(f"units of {name}", "pixels") for name in SHAPES}
     side = values.pop("side", None)
     if not isinstance(style, str):
-        raise origin["style"].fault(f"style: must be words (got {_shown(style)})")
-    if str(values.get("topology", "")).startswith(TILESET):
+        raise origin["style"].fault(f"style: must be words (got {shown(style)})")
+    topology = values.get("topology")
+    if isinstance(topology, str) and topology.startswith(TILESET):
         values["tileset"] = values.pop("topology")
     values.update(_size(values, origin, side, last))
     for name in SHAPES:
@@ -116,7 +117,9 @@ def sides(at: Layer) -> dict[str, Any]:
             raise at.fault(f"size: stands beside {name}: leave one of them out")
     if isinstance(size, list | tuple) and len(size) == 2:
         return {"width": size[0], "height": size[1]}
-    text = str(size).strip()
+    if not isinstance(size, str | int):
+        raise at.fault(f"size: write WIDTHxHEIGHT in pixels, such as 2048x1024 (got {shown(size)})")
+    text = shown(size) if isinstance(size, int) else size.strip()
     if text.isdecimal() and len(text) < 10:
         return {"width": 3 * int(text), "height": 2 * int(text), "side": text}
     try:
@@ -129,7 +132,7 @@ def parse_size(text: str) -> tuple[int, int]:
     """`2048x1024` as (width, height); raises `InvalidRequest`."""
     match = re.fullmatch(r"\s*(\d{1,9})\s*[xX×]\s*(\d{1,9})\s*", text)
     if match is None:
-        raise InvalidRequest(f"size: write WIDTHxHEIGHT in pixels, such as 2048x1024 (got {text!r})")
+        raise InvalidRequest(f"size: write WIDTHxHEIGHT in pixels, such as 2048x1024 (got {shown(text)})")
     return int(match[1]), int(match[2])
 
 
@@ -152,7 +155,7 @@ def _parsed(text: str, path: Path) -> object:
 
 def _mapping(values: object, at: Layer, what: str) -> Mapping[str, Any]:
     if not isinstance(values, Mapping) or not all(isinstance(name, str) for name in values):
-        raise at.fault(f"{what} has named fields, such as prompt: islands (got {_shown(values)})")
+        raise at.fault(f"{what} has named fields, such as prompt: islands (got {shown(values)})")
     return values
 
 
@@ -168,13 +171,14 @@ def _numbered(at: Layer, name: str) -> list[tuple[str, object]]:
     """The members of a list of shapes, each with the words that an error calls it by."""
     found = at.values[name]
     if not isinstance(found, list | tuple):
-        raise at.fault(f"{name}: must be a list (got {_shown(found)})")
+        raise at.fault(f"{name}: must be a list (got {shown(found)})")
     return [(_called(name, number, one), one) for number, one in enumerate(found, 1)]
 
 
 def _called(name: str, number: int, one: object) -> str:
     called = one.get("name") if isinstance(one, Mapping) else None
-    return f"{'region' if name == 'regions' else name} {number}" + (f" ({called})" if called else "")
+    words = f"{'region' if name == 'regions' else name} {number}"
+    return f"{words} ({' '.join(called[:SHOWN].split())})" if called and isinstance(called, str) else words
 
 
 def _kind(name: str) -> type[Shape]:
@@ -217,7 +221,7 @@ def _merged(layers: Iterable[Layer]) -> tuple[dict[str, Any], dict[str, Layer]]:
             values.pop("side", None)
         units = given.pop("units", "pixels")
         if units not in UNITS:
-            raise one.fault(f"units: {_shown(units)} is none of {', '.join(UNITS)}")
+            raise one.fault(f"units: {shown(units)} is none of {', '.join(UNITS)}")
         given.update({f"units of {name}": units for name in SHAPES if name in given})
         values.update(given)
         origin.update(dict.fromkeys(given, one))
@@ -288,7 +292,7 @@ def _in_pixels(
 def _whole(values: Mapping[str, Any], origin: Mapping[str, Layer], side: str) -> int:
     found = values[side]
     if not isinstance(found, int) or found < 1:
-        raise origin[side].fault(f"{side}: must be a whole number of pixels (got {_shown(found)})")
+        raise origin[side].fault(f"{side}: must be a whole number of pixels (got {shown(found)})")
     return found
 
 
@@ -297,7 +301,7 @@ def _explained(error: ValidationError) -> str:
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"])
     words = first["msg"].removeprefix("Value error, ")
-    return f"{where}: {words} (got {_shown(first['input'])})" if where else words
+    return f"{where}: {words} (got {shown(first['input'])})" if where else words
 
 
 def _scaled(shape: Mapping[str, Any], width: int, height: int) -> dict[str, Any]:
@@ -314,9 +318,6 @@ def _scaled(shape: Mapping[str, Any], width: int, height: int) -> dict[str, Any]
 
 def _styled(style: str, prompt: object) -> object:
     """The prompt with the style's words before it; what is no prompt is left for the request to refuse."""
-    return f"{style}, {prompt}" if prompt else style if isinstance(prompt, str) else prompt
-
-
-def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:60]}..."
+    if not isinstance(prompt, str):
+        return prompt
+    return f"{style}, {prompt}" if prompt else style

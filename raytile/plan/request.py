@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from raytile.errors import InvalidRequest
+from raytile.errors import shown as shown  # also for those who speak of requests
 from raytile.plan.scene import Picture, Region, Shape, Tileset
 
 MAX_SIDE = 2**20
@@ -18,7 +19,6 @@ Form = Literal["flat", "equirectangular", "cube"]
 Enlarge = Literal["latents", "pixels"]
 Share = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 LEVELS = "'auto' or a whole number from 1 to 16"
-SHOWN = 60  # characters of a wrong value that a message repeats
 
 
 class RenderRequest(BaseModel):
@@ -83,9 +83,3 @@ class RenderRequest(BaseModel):
             where = ".".join(str(part) for part in first["loc"] if part not in ("constrained-int", "literal['auto']"))
             wanted = LEVELS if where == "levels" else first["msg"]
             raise InvalidRequest(f"{where}: {wanted} (got {shown(first['input'])})") from None
-
-
-def shown(value: object) -> str:
-    """A value in a message of one line."""
-    text = repr(value)
-    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."

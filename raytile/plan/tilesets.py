@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from raytile.errors import InvalidRequest
+from raytile.errors import InvalidRequest, shown
 from raytile.geometry.atlas import QUARTERS, Atlas, Face, Join, Side
 from raytile.geometry.box import Box
 from raytile.geometry.forms import cube, equirectangular
@@ -121,7 +121,7 @@ def parse_tileset(data: object) -> Tileset:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in ("tileset", *first["loc"]))
-        raise InvalidRequest(f"{where}: {first['msg']} (got {str(first['input'])[:60]!r})") from None
+        raise InvalidRequest(f"{where}: {first['msg']} (got {shown(first['input'])})") from None
     _tileset_atlas(found, 1)
     return found
 

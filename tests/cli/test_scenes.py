@@ -90,7 +90,7 @@ def test_yaml_and_json_say_the_same(shapes: list[dict[str, Any]]) -> None:
     plain = json.loads(json.dumps(words))
     with tempfile.TemporaryDirectory() as folder:
         one = read_scene(scene(Path(folder), plain))
-        other = read_scene(scene(Path(folder), yaml.safe_dump(plain, allow_unicode=True), "scene.yaml"))
+        other = read_scene(scene(Path(folder), yaml.safe_dump(plain), "scene.yaml"))
     assert settle(one) == settle(other) == settle(layer(words))
 
 
@@ -217,6 +217,35 @@ def test_what_is_no_yaml_is_said_so(text: bytes, words: str, tmp_path: Path) -> 
     with pytest.raises(InvalidRequest, match=words) as found:
         read_scene(file)
     assert str(file) in str(found.value)
+
+
+@pytest.mark.parametrize(
+    ("field", "words"),
+    [
+        ("prompt", "prompt: "), ("style", "style: "), ("size", "size: "), ("width", "width: "), ("model", "model: "),
+        ("topology", "topology: "), ("tileset", "tileset: "), ("units", "units: "), ("regions", "region 1: "),
+        ("source", "source: "), ("seed", "seed: "),
+    ],
+)  # fmt: skip
+def test_what_holds_far_too_much_is_refused_at_once(field: str, words: str) -> None:
+    held: list[object] = ["x"]
+    for _ in range(60):  # as YAML's aliases have it: 2 ** 60 words
+        held = [held, held, held]
+    values = {**SIZE, field: held}
+    if field in ("size", "tileset"):
+        del values["width"], values["height"]
+    with pytest.raises(InvalidRequest, match=words):
+        settle(layer({**values, "style": "old"} if field == "prompt" else values))
+
+
+def test_a_name_that_is_none_names_nothing() -> None:
+    held: list[object] = ["x"]
+    for _ in range(60):
+        held = [held, held]
+    with pytest.raises(InvalidRequest, match=r"^region 1: box"):
+        settle(layer({**SIZE, "regions": [_box(9, 0, name=held)]}))
+    with pytest.raises(InvalidRequest, match=r"seed: .*an integer of 66439 bits"):
+        settle(layer({**SIZE, "seed": 10**20_000}))
 
 
 def test_no_file_and_a_folder_are_refused(tmp_path: Path) -> None:
