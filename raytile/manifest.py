@@ -36,12 +36,13 @@ class Book:
         self._saved = clock()
 
     def add(self, name: str, canvas: Canvas) -> None:
-        """Enter a finished picture, and export it if it is not there yet."""
+        """Enter a finished picture, and export it unless metadata.jsonl says that it was."""
         row = manifest_row(name, canvas)
         self._manifest.add(row)
         if self._metadata is not None:
-            self._export(canvas, name)
-            self._metadata.add(metadata_row(row, f"{name}.{self._ending}"))
+            known = metadata_row(row, f"{name}.{self._ending}")
+            self._export(canvas, name, there=self._metadata.says(known, "pixels_sha256"))
+            self._metadata.add(known)
         if self._clock() - self._saved >= EVERY:
             self.save()
 
@@ -51,14 +52,14 @@ class Book:
                 lines.save()
         self._saved = self._clock()
 
-    def _export(self, canvas: Canvas, name: str) -> None:
+    def _export(self, canvas: Canvas, name: str, there: bool) -> None:
         key = f"{PICTURES}/{name}.{self._ending}"
-        if self._at.exists(key):
+        if there and self._at.exists(key):
             return
         if not is_remote(self._out):
             file = Path(self._out, key)
             file.parent.mkdir(parents=True, exist_ok=True)
-            export_picture(canvas, file)
+            export_picture(canvas, file, overwrite=True)  # what stands there is of another canvas
             return
         with tempfile.TemporaryDirectory(prefix="raytile-") as folder:  # it streams to a file only: then put that
             self._at.write(key, export_picture(canvas, Path(folder, f"{name}.{self._ending}")).read_bytes())
@@ -73,7 +74,7 @@ class Lines:
         self._changed = False
         found = at.read(file)
         try:
-            for line in found[0].decode().splitlines() if found else ():
+            for line in filter(None, found[0].decode().split("\n") if found else ()):  # captions may have line breaks
                 row = json.loads(line)
                 self._rows[row[key]] = row
         except (ValueError, KeyError, TypeError):
@@ -85,6 +86,10 @@ class Lines:
         if self._rows.get(row[self._key]) != row:
             self._rows[row[self._key]] = row
             self._changed = True
+
+    def says(self, row: Mapping[str, Any], field: str) -> bool:
+        """Whether the row that stands under the key of `row` has the same `field`."""
+        return self._rows.get(row[self._key], {}).get(field) == row[field]
 
     def save(self) -> None:
         if self._changed:

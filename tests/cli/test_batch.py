@@ -46,6 +46,7 @@ def rows(file: str) -> list[dict[str, Any]]:
     ("lines", "words"),
     [
         (["{"], "line 1: not JSON"),
+        (["[" * 100_000], "line 1: not JSON"),
         (["[1]"], "line 1: must be a JSON object"),
         ([{"prompt": "x"}, "", {"prompt": 3}], "line 3: prompt: .*string"),
         ([{"seed": 3}], "line 1: prompt: "),
@@ -170,6 +171,24 @@ def test_a_line_that_changed_is_refused_before_any_work(
     said = capsys.readouterr().err
     assert "line 2:" in said
     assert "wide.zarr is another picture" in said
+
+
+def test_a_picture_is_that_of_its_canvas_and_a_caption_may_have_any_character() -> None:
+    import shutil
+
+    import numpy as np
+    from PIL import Image
+
+    for seed in (1, 2, 2):
+        line = {"prompt": "a\u2028b\x85c", "name": "a", "seed": seed}
+        assert main(["batch", prompts(line), *HOW, "--quiet", "--pictures", "png"]) == 0
+        (row,) = (json.loads(text) for text in Path("all/pictures/metadata.jsonl").read_text().split("\n") if text)
+        assert (row["text"], row["seed"]) == (line["prompt"], seed)
+        with Image.open("all/pictures/a.png") as picture:
+            shown = np.asarray(picture).transpose(2, 0, 1)
+        np.testing.assert_array_equal(shown, store.open("all/a.zarr").image[:])
+        if seed == 1:
+            shutil.rmtree("all/a.zarr")  # as one is told when a line has changed
 
 
 def failing(monkeypatch: pytest.MonkeyPatch, name: str, error: BaseException) -> None:
