@@ -12,6 +12,8 @@ from raytile.plan.spec import ModelSpec
 
 MASK_FEATHER = 512
 """Pixels over which the edge of a mask may fade: so many around a tile are looked at."""
+CORNERS = 20_000
+"""Of all polygons of a request together: the head of its canvas holds them, and is written at every beat."""
 SHAPE_TOLERANCE = 0.01
 """How far a source's aspect may be from the canvas's: it is scaled to it."""
 
@@ -31,6 +33,10 @@ def check(request: RenderRequest, spec: ModelSpec) -> None:
             raise InvalidRequest(
                 f"repaint.{number}.feather: a mask fades over at most {MASK_FEATHER} pixels (got {shape.feather:g})"
             )
+    corners = sum(len(shape.polygon or ()) for shape in (*request.regions, *request.repaint))
+    if corners > CORNERS:
+        name = "regions" if request.regions else "repaint"
+        raise InvalidRequest(f"{name}: {corners} corners in all, at most {CORNERS}: use masks for fine shapes")
     for name, shapes in (("regions", request.regions), ("repaint", request.repaint)):
         for number, shape in enumerate(shapes):
             _on_picture(request, shape, f"{name}.{number}")

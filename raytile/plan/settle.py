@@ -43,6 +43,8 @@ def make_plan(request: RenderRequest, spec: ModelSpec) -> Plan:
         from raytile.plan.tilesets import atlas_of
 
         atlas = atlas_of(request, spec.factor, (request.height // spec.factor, request.width // spec.factor))
+    if atlas is not None:
+        _check_faces(atlas, spec)
     tile_pixels = _tile(request, spec)
     shift = request.sync == "shift"  # neither stride nor weights change a pixel then
     weights: Weights = "uniform" if shift else request.weights
@@ -103,6 +105,18 @@ def make_plan(request: RenderRequest, spec: ModelSpec) -> Plan:
     if request.repaint and atlas is not None:
         _check_strips(plan, atlas)
     return plan
+
+
+def _check_faces(atlas: Atlas, spec: ModelSpec) -> None:
+    """A window stands on one face, but for axes that close on themselves."""
+    for number, (name, box) in enumerate(atlas.faces):
+        sides = zip((box.height, box.width), atlas.wraps(number), strict=True)
+        if any(cells < spec.window and not wrap for cells, wrap in sides):
+            width, height, least = (cells * spec.factor for cells in (box.width, box.height, spec.window))
+            raise InvalidRequest(
+                f"size: picture {name} of {width}x{height} pixels is less than the model's window: "
+                f"make it at least {least} a side"
+            )
 
 
 def _check_strips(plan: Plan, atlas: Atlas) -> None:

@@ -105,6 +105,12 @@ REFUSED: list[tuple[dict[str, Any], str, dict[str, Any]]] = [
     ({"regions": [{"prompt": "", "box": (600, 0, 5, 5)}]}, "regions.0: lies wholly outside .* 512x256", {"width": 640}),
     ({"source": SAME, "repaint": [BOX, {"box": (0, -9, 5, 5)}]}, "repaint.1: lies wholly outside", {"repaint": [BOX]}),
     ({"regions": [BEYOND]}, "regions.0: lies wholly outside", {"height": 512}),
+    (
+        {"regions": [{"prompt": "", "polygon": [(0, 0), (9, 0), (9, 9)] * 2300}] * 3},
+        "regions: 20700 corners in all, at most 20000: use masks",
+        {"regions": []},
+    ),
+    ({**CUBE, "width": 192, "height": 128}, "size: picture .* of 64x64 pixels .* at least 128 a side", CUBE),
     # levels
     ({"levels": 3}, "levels: this size has room for 2", {"levels": 2}),
     ({**CUBE, "levels": 3}, "levels: this size has room for 2", {"levels": 2}),
