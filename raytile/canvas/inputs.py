@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -191,7 +192,7 @@ def verify(inputs: Inputs, target: str, layout: CanvasLayout) -> None:
     parent fits a canvas of this layout."""
     inputs.arrays(layout)
     for path, sha256 in dict.fromkeys(inputs.origins()):
-        if where(path) == target:
+        if _same(where(path), target):
             raise InvalidRequest(f"{path} cannot be both source and result: choose another name for the result")
         found = identify(path).sha256
         if sha256 not in ("", found):
@@ -200,6 +201,13 @@ def verify(inputs: Inputs, target: str, layout: CanvasLayout) -> None:
         from raytile.canvas import store
 
         check_parent(layout, store.open(inputs.parent.path).layout, inputs.parent)
+
+
+def _same(one: str, other: str) -> bool:
+    """Whether two places are one, by whatever links."""
+    return one == other or (
+        not is_remote(one) and not is_remote(other) and os.path.realpath(one) == os.path.realpath(other)
+    )
 
 
 def check_parent(layout: CanvasLayout, parent: CanvasLayout, wish: Parent) -> None:

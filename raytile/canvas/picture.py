@@ -102,8 +102,8 @@ def _load(path: str | Path) -> Any:
     try:
         with Path(path).open("rb") as file:
             start = file.read(16)
-    except OSError as error:
-        raise InvalidRequest(f"cannot read {path}: {error.strerror}") from None
+    except (OSError, ValueError) as error:  # no path has a NUL
+        raise InvalidRequest(f"cannot read {path}: {getattr(error, 'strerror', error)}") from None
     loader = next((name for magic, name in LOADERS.items() if start.startswith(magic)), None)
     if start[:4] == b"RIFF" and start[8:12] == b"WEBP":
         loader = "webpload"

@@ -209,6 +209,11 @@ def test_a_canvas_is_not_its_own_source(parent: Canvas) -> None:
     inputs = Inputs(parent=Parent(parent.path, (0, 0), frozenset()))
     with pytest.raises(InvalidRequest, match="cannot be both source and result: choose another name for the result"):
         store.create(parent.path, PARENT, head(PARENT), overwrite=True, inputs=inputs)
+    link = Path(parent.path).with_name("link.zarr")
+    link.symlink_to(parent.path)
+    inputs = Inputs(parent=Parent(str(link), (0, 0), frozenset()))
+    with pytest.raises(InvalidRequest, match="cannot be both source and result"):
+        store.create(parent.path, PARENT, head(PARENT), overwrite=True, inputs=inputs)
     assert store.open(parent.path).head().state == "finished"
 
 
