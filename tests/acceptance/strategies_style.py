@@ -29,7 +29,7 @@ from tests.acceptance.measures import Floats
 from tests.acceptance.measures_earth import BLOCK, earth
 
 SIZES = ((4096, 2048), (8192, 4096))
-STRENGTH, STEPS = 0.6, 16
+STRENGTH, STEPS = 0.6, 10
 PROMPT = "relief map, shaded relief, mountains, plains, coast"
 HARD = {"negative": "satellite view, satellite photo, from space", "guidance": 5, "guidance_interval": [0, 1]}
 """Of the ways that were tried on 1024x1024 pixels this kept edges and changed the style best."""
