@@ -64,7 +64,7 @@ def upscale(
     """Paint a finished canvas, or an image, larger and finer: draft small, approve, finish large.
 
     A canvas brings its prompt, regions, model, seed and joined sides; options win. Colours are kept, unless
-    --no-match-colour."""
+    --no-match-colour. Files of masks and of --control are read again: they must still be there."""
     from raytile.reworks import upscaled
 
     request = upscaled(original, layer(picture.values(prompt=prompt, size=size)))

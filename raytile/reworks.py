@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from raytile.errors import InvalidRequest
-from raytile.scenes import Layer, settle
+from raytile.scenes import Layer, layer, settle
 
 if TYPE_CHECKING:
     from raytile.plan.request import RenderRequest
@@ -33,7 +33,12 @@ def upscaled(path: str, said: Layer) -> RenderRequest:
             for side, was in zip(_size(said), (found.width, found.height), strict=True)
         )
         base["regions"] = [_moved(region, scale=(across, down)) for region in base["regions"]]
-    return settle(Layer("", {**base, "source": {"path": path}, "match_colour": True}), said)
+    request = settle(Layer("", {**base, **_taken(path), "match_colour": True}), said)
+    if request.width <= found.width and request.height <= found.height:
+        raise InvalidRequest(
+            f"size: choose a larger one than {found.width}x{found.height}; to paint it anew use raytile render --source"
+        )
+    return request
 
 
 def repainted(path: str, said: Layer, shapes: Sequence[Mapping[str, Any]]) -> RenderRequest:
@@ -45,7 +50,7 @@ def repainted(path: str, said: Layer, shapes: Sequence[Mapping[str, Any]]) -> Re
     base = _kept(path, said, "tile")
     if "prompt" in said.values:
         base["regions"] = []
-    return settle(Layer("", {**base, **_sides(path, base), "source": {"path": path}, "repaint": shapes}), said)
+    return settle(Layer("", {**base, **_sides(path, base), **_taken(path, repaint=shapes)}), said)
 
 
 def extended(path: str, said: Layer, left: int = 0, right: int = 0, top: int = 0, bottom: int = 0) -> RenderRequest:
@@ -65,7 +70,12 @@ def extended(path: str, said: Layer, left: int = 0, right: int = 0, top: int = 0
     del base["control"]  # it was scaled to the smaller picture
     sides = _sides(path, base)
     grown = {"width": sides["width"] + left + right, "height": sides["height"] + top + bottom}
-    return settle(Layer("", {**base, **grown, "source": {"path": path}, "place": (left, top)}), said)
+    return settle(Layer("", {**base, **grown, **_taken(path), "place": (left, top)}), said)
+
+
+def _taken(path: str, **more: object) -> Mapping[str, Any]:
+    """The source, and other fields with pictures, as they are found from any directory."""
+    return layer({"source": path, **more}).values
 
 
 def _kept(path: str, said: Layer, *more: str) -> dict[str, Any]:

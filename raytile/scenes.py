@@ -74,8 +74,11 @@ def layer(values: object, where: str = "", folder: str | Path = "") -> Layer:
             given[name] = [_shape(made, words, one, known, at) for words, one in _numbered(made, name)]
     for name in ("topology", "tileset"):
         found = given.get(name)
-        if isinstance(found, str) and (name == "tileset" or found.startswith(TILESET)):
-            given[name] = TILESET + _placed(found.removeprefix(TILESET), at)
+        if isinstance(found, str) and (name == "tileset" or _names_tileset(found)):
+            file = found[len(TILESET) :] if _names_tileset(found) else found
+            if not file:
+                raise made.fault(f"{name}: name its file, such as tileset:set.json")
+            given[name] = TILESET + _placed(file, at)
     return Layer(where, given)
 
 
@@ -107,6 +110,10 @@ def settle(*layers: Layer) -> RenderRequest:
         if field == "prompt" and "prompt" not in values:
             raise last.fault("prompt: missing: give it as the argument, or in the scene or line") from None
         raise origin.get(field, Layer("", {})).fault(str(error)) from None
+
+
+def _names_tileset(text: str) -> bool:
+    return text[: len(TILESET)].lower() == TILESET
 
 
 def sides(at: Layer) -> dict[str, Any]:
@@ -206,7 +213,8 @@ def _picture(value: object, folder: Path) -> object:
 
 
 def _placed(path: str, folder: Path) -> str:
-    return path if "://" in path or not path else str(folder / path)
+    """Absolute: a canvas made of this picture may be asked from elsewhere."""
+    return path if "://" in path or not path else str((folder / path).absolute())
 
 
 def _merged(layers: Iterable[Layer]) -> tuple[dict[str, Any], dict[str, Layer]]:
@@ -239,9 +247,15 @@ def _size(values: Mapping[str, Any], origin: Mapping[str, Layer], side: str | No
         )
     missing = [name for name in ("width", "height") if name not in values]
     if len(missing) == 2 and isinstance(values.get("source"), Mapping):
-        from raytile.canvas.inputs import identify
+        from pydantic import ValidationError
 
-        found = identify(values["source"].get("path", ""))
+        from raytile.canvas.inputs import identify
+        from raytile.plan.scene import Picture
+
+        try:
+            found = identify(Picture.model_validate(values["source"]).path)
+        except ValidationError as error:
+            raise origin["source"].fault(f"source.{_explained(error)}") from None
         return {"width": found.width, "height": found.height}
     if missing:
         what = "size" if len(missing) == 2 else missing[0]
@@ -252,15 +266,21 @@ def _size(values: Mapping[str, Any], origin: Mapping[str, Layer], side: str | No
 def _of_tileset(values: Mapping[str, Any], origin: Mapping[str, Layer], tileset: Any) -> dict[str, Any]:
     """The tileset, read if it is a file, and the size that its pictures take."""
     from raytile.models import registry
-    from raytile.plan.tilesets import canvas_size, read_tileset
+    from raytile.plan.scene import Tileset
+    from raytile.plan.tilesets import canvas_size, parse_tileset, read_tileset
 
     for name in ("width", "height"):
         if name in values:
             raise origin[name].fault("size: follows from the pictures of the tileset: leave it out")
+    model = values.get("model", "terra")
+    if not isinstance(model, str):
+        raise origin["model"].fault(f"model: must be a name or a folder (got {shown(model)})")
     try:
         if isinstance(tileset, str):
             tileset = read_tileset(tileset.removeprefix(TILESET))
-        width, height = canvas_size(tileset, registry.resolve(str(values.get("model", "terra"))).factor)
+        elif not isinstance(tileset, Tileset):
+            tileset = parse_tileset(tileset)
+        width, height = canvas_size(tileset, registry.resolve(model).factor)
     except RaytileError as error:
         raise origin.get("tileset", origin.get("topology", Layer("", {}))).fault(str(error)) from None
     return {"tileset": tileset, "width": width, "height": height}

@@ -19,6 +19,7 @@ from raytile.plan.scene import TilePicture, Tileset
 
 NAME = r"^[A-Za-z0-9_-]{1,64}$"
 STRIP = 2
+MOST = 2**24  # characters of a file
 """Cells next to sides that are alike, at the finest level, that are the same in all of them."""
 Colour = Annotated[str | int, Field(union_mode="left_to_right")]
 
@@ -98,10 +99,14 @@ def layout(tileset: Tileset, factor: int) -> tuple[Box, ...]:
 def read_tileset(path: str | Path) -> Tileset:
     """A tileset from a JSON file; see `parse_tileset`. `InvalidRequest`, one line, names the field and the fix."""
     try:
-        data = json.loads(Path(path).read_text(encoding="utf-8"))
+        with Path(path).open(encoding="utf-8") as file:
+            text = file.read(MOST + 1)
+        if len(text) > MOST:
+            raise InvalidRequest(f"tileset: {path} is too long: at most {MOST} characters")
+        data = json.loads(text)
     except OSError as error:
         raise InvalidRequest(f"tileset: cannot read {path}: {error.strerror}") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidRequest(f"tileset: {path} is not JSON: {str(error).splitlines()[0]}") from None
     return parse_tileset(data)
 
@@ -120,10 +125,15 @@ def parse_tileset(data: object) -> Tileset:
         found = _of_colours(_WangSet.model_validate(data)) if "tiles" in data else Tileset.model_validate(data)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in ("tileset", *first["loc"]))
-        raise InvalidRequest(f"{where}: {first['msg']} (got {shown(first['input'])})") from None
+        where = ".".join(str(part) for part in ("tileset", *first["loc"]) if part not in _BRANCHES)
+        wanted = "a colour is a word or a whole number" if "str" in first["loc"][-1:] else first["msg"]
+        raise InvalidRequest(f"{where}: {wanted} (got {shown(first['input'])})") from None
     _tileset_atlas(found, 1)
     return found
+
+
+_BRANCHES = ("str", "int", "tuple[int, int]")
+"""Of unions: what pydantic names beside the fields."""
 
 
 class _WangTile(BaseModel):

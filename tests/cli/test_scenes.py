@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raytile import api
@@ -80,6 +80,7 @@ def test_shares_become_pixels_and_all_else_stays(
             assert region.polygon == tuple((x * width, y * height) for x, y in wish["polygon"])
 
 
+@settings(deadline=None)
 @given(shapes=regions)
 def test_yaml_and_json_say_the_same(shapes: list[dict[str, Any]]) -> None:
     import tempfile
@@ -127,6 +128,8 @@ def test_a_tileset_knows_its_size(tmp_path: Path) -> None:
         assert request.topology == "flat"
         assert request.width * request.height == 2 * 256 * 256
     assert settle(layer({"prompt": "x", "tileset": request.tileset.model_dump(), "model": "toy"})) == request
+    wang = {"tiles": [tile, {**tile, "name": "b"}]}
+    assert settle(layer({"prompt": "x", "tileset": wang, "model": "toy"})) == request
 
 
 def test_paths_are_beside_the_scene(tmp_path: Path) -> None:
@@ -143,6 +146,15 @@ def test_paths_are_beside_the_scene(tmp_path: Path) -> None:
     assert request.regions[0].mask.path == str(tmp_path / "m.png")
     assert request.repaint[0].mask is not None
     assert request.repaint[0].mask.path == "s3://maps/m.png"
+
+
+def test_paths_hold_from_any_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    request = settle(layer({**SIZE, "control": "land.png", "regions": [{"mask": "m.png", "prompt": "y"}]}))
+    assert request.control is not None
+    assert request.control.path == str(tmp_path / "land.png")
+    assert request.regions[0].mask is not None
+    assert request.regions[0].mask.path == str(tmp_path / "m.png")
 
 
 def test_a_source_gives_the_size_where_nothing_else_does(tmp_path: Path) -> None:
@@ -178,6 +190,12 @@ def _box(*sides: float, **more: object) -> dict[str, object]:
         ({**SIZE, "tileset": {}}, "size: follows from the pictures"),
         ({"prompt": "x", "tileset": {}}, "tileset: give an object with either"),
         ({"prompt": "x", "topology": "tileset:none.json"}, "tileset: cannot read .*none.json"),
+        ({"prompt": "x", "topology": "TILESET:none.json"}, "tileset: cannot read .*none.json"),
+        ({"prompt": "x", "topology": "tileset:"}, "topology: name its file"),
+        ({"prompt": "x", "source": {"path": 5}}, r"source\.path: "),
+        ({"prompt": "x", "source": {}}, r"source\.path: "),
+        ({"prompt": "x", "source": ""}, r"source\.path: "),
+        ({"prompt": "x", "source": "a\0b"}, r"source\.path: "),
         ({**SIZE, "regions": {}}, "regions: must be a list"),
         ({**SIZE, "regions": [7]}, "region 1: it has named fields"),
         ({**SIZE, "regions": [_box(9, 9), _box(9, 9, promt="z", name="pole")]}, r"region 2 \(pole\): promt: .*prompt"),

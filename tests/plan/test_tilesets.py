@@ -112,6 +112,10 @@ def test_a_file_of_either_form_is_read(tmp_path: Path) -> None:
         ({"tiles": [{"name": "a", "size": 64, "colour": 1}]}, r"tileset\.tiles\.0\.colour: "),
         ({"tiles": [{"name": "a b", "size": 64}]}, r"tileset\.tiles\.0\.name: "),
         ({"tiles": [{"name": "a", "size": 10**6}]}, r"tileset\.pictures\.0\.width: "),
+        (
+            {"size": 64, "tiles": [{"top": 1.5}]},
+            r"tileset\.tiles\.0\.top: a colour is a word or a whole number \(got 1\.5",
+        ),
         ({"size": 64, "tiles": [{"name": "a"}, {"name": "a"}]}, "'a' is taken"),
         ({"pictures": [{"name": "a", "width": 0, "height": 64}]}, r"tileset\.pictures\.0\.width: "),
         (
@@ -146,6 +150,9 @@ def test_a_file_that_is_none_is_named(tmp_path: Path) -> None:
     (tmp_path / "bad.json").write_text("{")
     with pytest.raises(InvalidRequest, match=r"bad\.json is not JSON"):
         read_tileset(tmp_path / "bad.json")
+    (tmp_path / "deep.json").write_text("[" * 100_000)
+    with pytest.raises(InvalidRequest, match=r"deep\.json is not JSON"):
+        read_tileset(tmp_path / "deep.json")
 
 
 def test_sizes_off_the_factor_are_refused_with_one_that_fits() -> None:
