@@ -230,7 +230,7 @@ def export(
 ) -> None:
     """Write the picture of a canvas to a file, a few rows at a time."""
     from raytile.canvas import store
-    from raytile.canvas.export import export_faces, export_picture
+    from raytile.canvas.export import check_output, export_faces, export_picture
 
     if file is None and faces is None:
         raise InvalidRequest("export: say where to: a file such as planet.png, or --faces FOLDER")
@@ -242,6 +242,8 @@ def export(
         export_level(canvas, level, file, overwrite)
         return
     found = store.open(canvas)
+    if file is not None:
+        check_output(file, found.layout, overwrite)
     if faces is not None:
         for written in export_faces(found, faces, _faces(found), overwrite=overwrite, partial=partial):
             print(written)

@@ -25,6 +25,9 @@ def export_level(canvas: Path | str, level: int, file: Path, overwrite: bool = F
         raise CanvasError(f"{file} exists: choose another name, or replace it with --overwrite")
     found = store.open(canvas)
     head, plan = found.head(), settled(found.head().request)
+    if plan.hash != head.plan_hash:
+        was = head.versions.get("raytile", "another raytile")
+        raise InvalidRequest(f"{canvas} was begun with another model folder or by {was}: decode it with that")
     if not 0 <= level < len(plan.levels) - 1:
         raise InvalidRequest(f"level: {canvas} has {len(plan.levels) - 1} coarser levels, numbered from 0")
     if head.level <= level and not head.denoised:
