@@ -89,7 +89,7 @@ class Lines:
 
     def says(self, row: Mapping[str, Any], field: str) -> bool:
         """Whether the row that stands under the key of `row` has the same `field`."""
-        return self._rows.get(row[self._key], {}).get(field) == row[field]
+        return bool(self._rows.get(row[self._key], {}).get(field) == row[field])
 
     def save(self) -> None:
         if self._changed:
