@@ -20,7 +20,7 @@ SECTIONS = [
     ("Scenes: words where they hold", ["planet.png", "halves.png"]),
     ("Sides that meet", ["sphere.jpg", "faces/cube-front.png", "set/set-t7.png"]),
     ("From a picture: larger, in another style, partly anew, continued",
-     ["coarse.png", "large.png", "relief.zarr", "peaks.zarr", "taller.zarr"]),
+     ["coarse.png", "large.png", "relief.zarr", "peaks.zarr", "wider.zarr"]),
     ("Steering", ["ring.png"]),
 ]  # fmt: skip
 SMALLER = 2
