@@ -95,8 +95,8 @@ def test_blocks_and_islands(wave: Floats) -> None:
     assert features(wave).shape == (128 // BLOCK, 256 // BLOCK, 28)
     ground = np.zeros((40, 40), dtype=np.int64)
     assert not among_islands(ground).any()
-    ground[20, 20] = 3
-    ground[22, 19:22] = 3
+    ground[19:22, 18] = 3
+    ground[20:23, 22:24] = 3
     assert among_islands(ground)[21, 21]
     assert not among_islands(ground)[5, 5]
     assert not among_islands(np.ones_like(ground)).any()
