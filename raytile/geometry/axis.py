@@ -80,6 +80,23 @@ def shifted_origins(axis: Axis, window: int, offset: int) -> tuple[int, ...]:
     return tuple(sorted({min(max(o, 0), last) for o in range(offset - window, axis.cells, window) if o > -window}))
 
 
+def shifted_spans(axis: Axis, window: int, offset: int) -> tuple[tuple[int, int], ...]:
+    """What each of `shifted_origins` speaks of: of a wrapped axis all that it sees; of a bounded one the cells [start,
+    stop) between two lines of the moving grid. So no line between two windows stays where it is from step to step.
+
+    >>> shifted_spans(Axis(64, 32, wrap=False), 32, 8)
+    ((0, 8), (8, 40), (40, 64))
+    """
+    if axis.wrap:
+        return tuple((o, o + min(window, axis.cells)) for o in shifted_origins(axis, window, offset))
+    last, spans = axis.cells - window, dict[int, tuple[int, int]]()
+    for o in range(offset - window, axis.cells, window):
+        if o > -window:
+            at, start, stop = min(max(o, 0), last), max(o, 0), min(o + window, axis.cells)
+            spans[at] = (min(start, spans[at][0]), stop) if at in spans else (start, stop)
+    return tuple(spans[at] for at in sorted(spans))
+
+
 def strided_origins(axis: Axis, window: int, stride: int) -> tuple[int, ...]:
     """Origins of windows `stride` apart; on a bounded axis the last is moved back to end with the canvas.
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from raytile.geometry.axis import shifted_origins, strided_origins
+from raytile.geometry.axis import shifted_origins, shifted_spans, strided_origins
 from raytile.geometry.tiling import Tiling
 from raytile.plan import area
 from raytile.plan.request import RenderRequest, Weights
@@ -185,9 +185,12 @@ def _windows(plan: Plan, level: int, step: int) -> Windows:
     else:
         if offset is None:
             ys, xs = (strided_origins(axis, size, plan.stride) for axis in (tiling.y, tiling.x))
+            found = GridWindows(tiling, size, ys, xs)
         else:
-            ys, xs = shifted_origins(tiling.y, size, offset[0]), shifted_origins(tiling.x, size, offset[1])
-        found = GridWindows(tiling, size, ys, xs)
+            (down, across), axes = offset, (tiling.y, tiling.x)
+            ys, xs = shifted_origins(axes[0], size, down), shifted_origins(axes[1], size, across)
+            spans = shifted_spans(axes[0], size, down), shifted_spans(axes[1], size, across)
+            found = GridWindows(tiling, size, ys, xs, spans)
     if not plan.partial:
         return found
     seen = found.pieces(np.arange(len(found)), given=False)

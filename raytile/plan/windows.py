@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from raytile.geometry.axis import Segment
+from raytile.geometry.axis import Axis, Segment
 from raytile.geometry.tiling import Patch, Piece, Tiling
 
 
@@ -111,12 +111,14 @@ class GridWindows:
     """Windows of `size` x `size` cells at origins `ys` x `xs`. A window's id is row-major: `iy * len(xs) + ix`.
 
     Two patches belong to a window: what it *reads* (all of its cells) and what it *gives* (each canvas cell once:
-    less than it reads only where a wrapped canvas is smaller than the window and it sees cells twice)."""
+    less than it reads where a wrapped canvas is smaller than the window and it sees cells twice, and where `spans` says
+    so: of each of `ys` and of `xs` the cells [start, stop) that it speaks of)."""
 
     tiling: Tiling
     size: int
     ys: tuple[int, ...]
     xs: tuple[int, ...]
+    spans: tuple[tuple[tuple[int, int], ...], tuple[tuple[int, int], ...]] | None = None
 
     local = True
 
@@ -178,11 +180,19 @@ class GridWindows:
 
     @cached_property
     def _given_rows(self) -> tuple[tuple[Segment, ...], ...]:
-        return tuple(self.tiling.y.segments(o, self._extent[0]) for o in self.ys)
+        return self._given(self.tiling.y, self.ys, 0)
 
     @cached_property
     def _given_columns(self) -> tuple[tuple[Segment, ...], ...]:
-        return tuple(self.tiling.x.segments(o, self._extent[1]) for o in self.xs)
+        return self._given(self.tiling.x, self.xs, 1)
+
+    def _given(self, axis: Axis, origins: tuple[int, ...], number: int) -> tuple[tuple[Segment, ...], ...]:
+        if self.spans is None:
+            return tuple(axis.segments(o, self._extent[number]) for o in origins)
+        return tuple(
+            tuple(found._replace(at=found.at + start - o) for found in axis.segments(start, stop - start))
+            for o, (start, stop) in zip(origins, self.spans[number], strict=True)
+        )
 
 
 @lru_cache(maxsize=16)
