@@ -76,7 +76,7 @@ class _Short(Repr):
         self.maxlevel = 3
         self.maxstring = self.maxlong = self.maxother = SHOWN
 
-    def repr_int(self, x: int, level: int) -> str:  # noqa: ARG002
+    def repr_int(self, x: int, level: int) -> str:  # noqa: ARG002 (`reprlib` calls it so)
         return repr(x) if x.bit_length() < 1000 else f"an integer of {x.bit_length()} bits"
 
 

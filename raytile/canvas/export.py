@@ -98,10 +98,15 @@ def export_faces(
     for face, place in places.items():
         told = None
         if progress is not None:
-            told = lambda done, _, before=before: progress(before + done, total)  # noqa: E731
+            told = _after(progress, before, total)
         _save(canvas, place, faces[face], told)
         before += -(-faces[face].height // layout.tile)
     return (*places.values(),)
+
+
+def _after(progress: Callable[[int, int], None], before: int, total: int) -> Callable[[int, int], None]:
+    """Progress of one part of several: `before` are done, of `total`."""
+    return lambda done, _: progress(before + done, total)
 
 
 def _whole(canvas: Canvas) -> None:

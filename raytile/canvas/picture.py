@@ -83,7 +83,7 @@ def pour(path: str, bands: int, width: int, height: int, side: int, write: Write
 @contextmanager
 def _refused(path: str | Path) -> Iterator[None]:
     """Say in one line what libvips does not like about a file."""
-    import pyvips  # type: ignore[import-untyped]
+    import pyvips  # type: ignore[import-untyped]  # ships neither stubs nor a marker
 
     log = logging.getLogger("pyvips")
     if not log.handlers:  # else its warnings come to stderr beside our one line

@@ -5,6 +5,7 @@ Every value belongs to its cell alone, whichever window or tile asks (law 2)."""
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -41,14 +42,14 @@ class Survey:
         regions = [(number, region) for number, region in enumerate(self.plan.request.regions, 1) if heard[number]]
         if not regions:
             return {0: torch.ones(patch.height, patch.width)}
-        covers = [self._over(patch, lambda p, r=r: self._cover(level, p, r)) for _, r in regions]  # type: ignore[misc]
+        covers = [self._over(patch, partial(self._cover, level, region)) for _, region in regions]
         parts = shares([cover.numpy() for cover in covers], [region.weight for _, region in regions])
         found = zip((0, *(number for number, _ in regions)), parts, strict=True)
         return {number: torch.from_numpy(values) for number, values in found}
 
     def inside(self, level: int, box: Box, shape: Shape) -> Tensor:
         """Which cells [h, w] of `box` the shape has more than half of."""
-        return torch.from_numpy(self._cover(level, Piece(0, box, 0, 0), shape) > 0.5)
+        return torch.from_numpy(self._cover(level, shape, Piece(0, box, 0, 0)) > 0.5)
 
     def free(self, level: int, box: Box) -> Tensor:
         """Which cells [h, w] of `box` are painted, where the plan is `partial`; the others keep what they have."""
@@ -111,7 +112,7 @@ class Survey:
 
     # -- one box of the canvas ------------------------------------------------------------------------------------
 
-    def _cover(self, level: int, piece: Piece, shape: Shape) -> Floats:
+    def _cover(self, level: int, shape: Shape, piece: Piece) -> Floats:
         if shape.mask is not None:
             return np.asarray(self._looked_up(level, piece.box, self._masks[id(shape)], 1)[0], dtype=np.float64)
         y, x = self._middles(level, piece.box)

@@ -283,7 +283,7 @@ class Timed(Toy):
         x: Tensor,
         timestep: float,
         conditioning: Sequence[Conditioning],
-        control: Tensor | None = None,  # noqa: ARG002
+        control: Tensor | None = None,  # noqa: ARG002 (the protocol has it)
     ) -> Tensor:
         """Whatever the control: it shows nothing."""
         content = hashlib.sha256(np.float64(timestep).tobytes() + x.numpy().tobytes()).digest()

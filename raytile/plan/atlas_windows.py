@@ -16,9 +16,12 @@ from raytile.geometry.atlas import Atlas, Mosaic, Part, Vertex
 from raytile.geometry.axis import Axis, shifted_origins, strided_origins
 from raytile.geometry.box import Box, minus
 from raytile.geometry.tiling import Piece, Tiling
+from raytile.geometry.topology import Side as Edge
 from raytile.geometry.turn import compose, inverse, place, places
 from raytile.plan.windows import Pieces
 
+ENDS: tuple[tuple[Edge, Edge], ...] = (("top", "bottom"), ("left", "right"))
+"""The low and the high side of both axes, y first."""
 Place = tuple[int, int, int]
 """(face, y, x): where a window's top left cell lies, counted from the top left corner of the face."""
 
@@ -164,13 +167,13 @@ def _axes(atlas: Atlas, face: int, size: int, step: int) -> tuple[tuple[Axis, bo
     if any(wraps) and any(_vertex(atlas, face, y, x, step) for y in (-1, box.height - 1) for x in (-1, box.width - 1)):
         wraps = (False, False)
     axes = []
-    for cells, wrap, ends in zip((box.height, box.width), wraps, (("top", "bottom"), ("left", "right")), strict=True):
+    for cells, wrap, ends in zip((box.height, box.width), wraps, ENDS, strict=True):
         if cells < size and not wrap:
             raise InvalidRequest(
                 f"picture {name}: {box.width}x{box.height} cells are less than the model's window of {size}:"
                 f" make it at least {size} a side, or lower levels"
             )
-        low, high = (atlas.partner((face, end), step) is not None for end in ends)  # type: ignore[arg-type]
+        low, high = (atlas.partner((face, end), step) is not None for end in ends)
         axes.append((Axis(cells, size, wrap), low, high))
     return tuple(axes)
 

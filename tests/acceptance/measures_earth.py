@@ -89,10 +89,10 @@ def regressor() -> Regressor:
     def closure() -> float:
         fit.zero_grad()
         loss = torch.nn.functional.cross_entropy(x @ weights, y, alike.double()) + 1e-4 * (weights**2).sum()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()  # type: ignore[no-untyped-call]  # torch left it without types
         return float(loss.detach())
 
-    fit.step(closure)  # type: ignore[no-untyped-call]
+    fit.step(closure)  # type: ignore[no-untyped-call]  # torch left it without types
     fitted = Regressor(weights.detach().numpy(), (mean, spread), {})
     guessed = fitted.scores(found[unseen]).argmax(-1)
     recall = {name: round(float((guessed == k)[labels[unseen] == k].mean()), 3) for k, name in enumerate(GROUNDS)}
