@@ -54,6 +54,14 @@ def step_seconds(
     )
 
 
+def worth_moving(
+    before: Partition, after: Partition, seconds_per_row: Mapping[int, float], rows: NDArray[np.int64], micro_batch: int
+) -> bool:
+    """Whether dealing a step's work as `after` says gains enough."""
+    now, then = (step_seconds(each, seconds_per_row, rows, micro_batch) for each in (before, after))
+    return then < now * WORTH_MOVING and now - then > WORTH_SECONDS
+
+
 def hire_delay(losses: int) -> float:
     """Seconds to wait before asking for a worker in place of one that was lost, after so many losses in a row."""
     return 0.0 if losses <= 1 else float(min(30, 2 ** (losses - 2)))

@@ -65,3 +65,12 @@ class Roster:
         self.ready.pop(worker, None)
         for where in (self.loading, self.expected, self.leaving):
             where.discard(worker)
+
+    def lost_too_often(self) -> str:
+        """Why to give up, in words."""
+        return f"{self.losses} times in a row workers were lost and nothing was finished in between"
+
+    def check(self) -> None:
+        """The invariants; raises AssertionError."""
+        assert not set(self.ready) & self.loading
+        assert self.asked >= 0

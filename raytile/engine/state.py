@@ -162,6 +162,7 @@ class RenderState:
             case SnapshotWhole(phase):
                 self._saving.committed(phase)
                 self._roster.safe()
+                return self._part() if self._deserted else []
             case TileDone(worker, tile) if self.tiles.take(worker, tile):
                 self._pace.take_tile(worker, event.counts)
                 self._roster.safe()
@@ -182,8 +183,7 @@ class RenderState:
             assert self.submitted <= max(self.whole + self._bounds.ahead, self.snapshot)
             assert len(self._done) <= self._bounds.most
         assert set(self._done) <= set(self.ready), "a member is not there"
-        assert not set(self.ready) & self._roster.loading
-        assert self._roster.asked >= 0
+        self._roster.check()
         assert self._saving.missing <= set(self._done) | set(self._departed), "waits for who is not there"
 
     # -- workers come and go -------------------------------------------------------------------------------------
@@ -214,26 +214,21 @@ class RenderState:
             return []
         self._roster.lost(worker)
         if self._roster.losses > policy.RETRIES:
-            return self._fail(
-                f"{self._roster.losses} times in a row workers were lost and nothing was finished in between; "
-                f"the last was worker {worker}: {why}"
-            )
+            return self._fail(f"{self._roster.lost_too_often()}; the last was worker {worker}: {why}")
         needed = worker in self._departed or self._done.get(worker, len(self.course)) < len(self.course)
         furthest = min(self.submitted, max(self._done.values(), default=0) + 1)
-        since = self._saving.under_way
-        lag = 0 if since is None else self.steps(since, furthest)
+        lag = 0 if (since := self._saving.under_way) is None else self.steps(since, furthest)
         self._forget(worker)
         self.tiles.lose(worker)
-        todo: list[Instruction] = []
-        if needed and not self.tiles.denoised:
-            todo.append(Abandon(self.snapshot, self.steps(self.snapshot, furthest), lag, why))
-            self._abandon()
-        return [*todo, *self._hire(), *self._go_on()]
+        if not needed or self.tiles.denoised:
+            return [*self._hire(), *self._go_on()]
+        self._abandon()
+        abandon = Abandon(self.snapshot, self.steps(self.snapshot, furthest), lag, why)
+        return [abandon, *self._hire(), *self._go_on()]
 
     def _abandon(self) -> None:
         """Nobody owns anything until the next `Restore`."""
-        self._done.clear()
-        self._departed.clear()
+        self._done, self._departed = {}, {}
         self._saving.go_back()
         self.submitted = self.snapshot
         self.valid_from = self.epoch + 1
@@ -243,6 +238,18 @@ class RenderState:
             return []
         self._roster.leaving.add(worker)
         return [*self._hire(), *self._go_on()]
+
+    @property
+    def _deserted(self) -> bool:
+        """Whether all who have tiles in hand are called away, and nobody has come yet to hand them to."""
+        return bool(self._done) and set(self.ready) <= self._roster.leaving
+
+    def _part(self) -> list[Instruction]:
+        """What those who are called away did is stored: they go, and the render rests until others come."""
+        redone = self.steps(self.snapshot, min(self.submitted, max(self._done.values()) + 1))
+        self._abandon()
+        gone = [self._release(worker, GOING) for worker in tuple(self.ready)]
+        return [Abandon(self.snapshot, redone, 0, GOING), *gone, *self._hire()]
 
     def _forget(self, worker: int) -> None:
         self._roster.forget(worker)
@@ -346,9 +353,8 @@ class RenderState:
         if after == self.partition or not self._pace.settled(after.members):
             return False
         _, level, step = self.course[self.submitted]
-        known, rows, batch = self._pace.known(), self._plan.rows(level, step), self._plan.micro_batch
-        now, then = (policy.step_seconds(p, known, rows, batch) for p in (self.partition, after))
-        return then < now * policy.WORTH_MOVING and now - then > policy.WORTH_SECONDS
+        rows, batch = self._plan.rows(level, step), self._plan.micro_batch
+        return policy.worth_moving(self.partition, after, self._pace.known(), rows, batch)
 
     def _save(self) -> bool:
         """Whether the members shall save what they have at the start of the phase to be submitted."""
@@ -357,7 +363,7 @@ class RenderState:
             return False
         finer = self.course[phase].level > 0 and self.course[phase - 1].kind == "begin"
         since = self.steps(self._saving.tried, phase), self._pace.busy_since_snapshot()
-        if not self._saving.begin(phase, self.epoch, self._done, *since, landmark=finer):
+        if not self._saving.begin(phase, self.epoch, self._done, *since, landmark=finer or self._deserted):
             return False
         self._pace.snapshot_begins()
         return True

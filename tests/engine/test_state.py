@@ -10,7 +10,16 @@ from raytile.engine import policy
 from raytile.engine.instructions import Abandon, Cancel, Fail, Finish, Regroup, Release, Restore, RunPhase
 from raytile.engine.state import RenderState
 from raytile.engine.terms import Bounds, Start
-from raytile.events import CancelAsked, CanvasTaken, PhaseDone, WorkerFailed, WorkerLeaving, WorkerLost
+from raytile.events import (
+    CancelAsked,
+    CanvasTaken,
+    PhaseDone,
+    SnapshotWhole,
+    WorkerFailed,
+    WorkerHired,
+    WorkerLeaving,
+    WorkerLost,
+)
 from tests.engine.renders import toy_request
 from tests.engine.world import World, ready
 
@@ -91,7 +100,7 @@ def test_joins_and_leaves_redo_nothing(there: int, coming: int, leaves: int, dat
     for _ in range(data.draw(st.integers(0, 30))):
         event = data.draw(st.sampled_from(world.possible()))
         world.happen(world.report(event.worker) if isinstance(event, PhaseDone) else event)
-    for worker in range(min(leaves, there)):
+    for worker in range(min(leaves, there - 1)):
         if world.end is None:
             world.happen(WorkerLeaving(worker, 60.0))
     run(world, data)
@@ -143,6 +152,30 @@ def test_a_member_that_leaves_before_its_part_is_stored_does_not_end_all_snapsho
         world.happen(event)
     assert isinstance(world.end, Finish)
     assert len(world.whole) > 10
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 3), st.integers(0, 60), st.data())
+def test_when_all_are_called_away_they_store_what_they_did_and_go(there: int, before: int, data: st.DataObject) -> None:
+    steps, ahead = 40, 2
+    world = World(plan(toy_request(steps=steps, levels=1)), Bounds(1, there, ahead), there)
+    for _ in range(before):
+        run_one(world)
+    for worker in range(there):
+        world.happen(WorkerLeaving(worker, 30.0))
+    # nobody comes for them before they are gone
+    while any(worker.alive for worker in world.workers.values()):
+        events = [event for event in world.possible() if not isinstance(event, WorkerHired)]
+        assert events, "those who are called away wait for ever"
+        told = [event for event in events if isinstance(event, SnapshotWhole)]  # the head answers soon
+        event = told[0] if told else data.draw(st.sampled_from(events))
+        world.happen(world.report(event.worker) if isinstance(event, PhaseDone) else event)
+    assert world.end is None
+    assert world.redone <= 3 * ahead  # what was begun while the snapshot was under way
+    if before > 10 * there:
+        assert world.whole or world.denoised
+    run(world, data)
+    assert isinstance(world.end, Finish)
 
 
 def test_a_slow_worker_gets_less_and_nobody_is_moved_for_a_stutter() -> None:
