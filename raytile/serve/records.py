@@ -1,0 +1,166 @@
+"""What the service knows of each render: one JSON object beside its canvas, changed by compare-and-swap alone."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from raytile.canvas.bytes import Bytes
+from raytile.errors import CanvasError
+from raytile.plan.request import RenderRequest
+from raytile.serve.errors import Conflict, NotFound
+from raytile.serve.names import check_id, is_id
+
+State = Literal["queued", "running", "finished", "failed", "cancelled"]
+Kind = Literal["render", "repaint", "upscale"]
+ENDED = ("finished", "failed", "cancelled")
+
+
+class Record(BaseModel):
+    """One render. Times are seconds since 1970.
+
+    `request`: resolved, its paths are the server's own. `shown`: the wish as its client wrote it, the only form that
+    clients see. `priority`: from -10 to 10. `evaluations`, `tiles`, `tile` (pixels a side), `useful` (workers that can
+    have work at once): from the plan. `service`: token of the supervisor that holds it, `claims`: how often it was
+    taken. `summary`: the run's figures, `digest`: of its pixels, once it is finished."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: str
+    owner: str
+    created: float
+    updated: float
+    state: State = "queued"
+    kind: Kind = "render"
+    parent: str | None = None
+    request: RenderRequest
+    shown: dict[str, Any]
+    priority: int = Field(default=0, ge=-10, le=10)
+    evaluations: int
+    tiles: int
+    tile: int = 0
+    useful: int
+    service: str | None = None
+    claims: int = 0
+    cancel_asked: bool = False
+    started: float | None = None
+    ended: float | None = None
+    error: str | None = None
+    cancel_on_disconnect: bool = False
+    digest: str | None = None
+    summary: dict[str, Any] | None = None
+    metadata: dict[str, str] = Field(default_factory=dict)
+
+    @property
+    def terminal(self) -> bool:
+        """Whether it has ended: no record leaves such a state."""
+        return self.state in ENDED
+
+    def but(self, **changes: Any) -> Record:
+        """A copy with these fields changed, checked like any other."""
+        return Record.model_validate({**self.model_dump(), **changes})
+
+
+class Records:
+    """The records below a store. Thread-safe, and any number of services may use one store.
+
+    Methods raise `NotFound` for what is not there, `CanvasError` for a store that does not do its part. `clock` says
+    the seconds since 1970."""
+
+    def __init__(self, objects: Bytes, clock: Callable[[], float]) -> None:
+        self.objects, self.clock = objects, clock
+
+    def add(self, record: Record, idempotency: tuple[str, str] | None = None) -> tuple[Record, bool]:
+        """Keep a new record; returns it, and True.
+
+        `idempotency`: the client's key and the digest of what it sent. Sent again, the first record is returned, and
+        False; with another body raises `Conflict`. Whoever dies in the midst of it has made nothing, or all of it is
+        made by the repetition."""
+        if idempotency is not None:
+            record = record.but(id=self._first(record, *idempotency))
+        made = self.objects.create(_record(record.id), _json(record)) is not None
+        found = record if made else self.get(record.id)
+        if not found.terminal and (made or found.state == "queued"):
+            self.objects.write(f"owners/{record.owner}/{record.id}", b"")
+            self.objects.write(f"queue/{record.id}", b"")
+        return found, made
+
+    def get(self, id: str) -> Record:
+        return self._read(id)[0]
+
+    def change(self, id: str, change: Callable[[Record], Record | None]) -> Record | None:
+        """Put what `change` makes of the record in its place, applied again to what others made of it meanwhile.
+
+        Returns the new record; None if `change` gave None, which leaves all as it is. A render that has ended is in
+        the queue no more."""
+        while True:
+            before, tag = self._read(id)
+            after = change(before)
+            if after is not None and before.terminal and after.state != before.state:
+                raise Conflict(f"render {id} is {before.state}", param="id")
+            if after is not None:
+                after = after.but(updated=self.clock())
+                if self.objects.swap(_record(id), tag, _json(after)) is None:
+                    continue
+            if (after or before).terminal:
+                self.objects.delete([f"queue/{id}"])
+            return after
+
+    def queued_ids(self) -> list[str]:
+        """The renders that have not ended, the oldest first."""
+        return sorted(id for id in (key.rpartition("/")[2] for key in self.objects.sizes("queue/")) if is_id(id))
+
+    def owned(self, owner: str | None, after: str | None = None, limit: int | None = None) -> list[str]:
+        """The renders of an owner (None: of everybody), the newest first; of those older than `after`, `limit`."""
+        below = "owners/" if owner is None else f"owners/{owner}/"
+        found = sorted({key.rpartition("/")[2] for key in self.objects.sizes(below)}, reverse=True)
+        return [id for id in found if is_id(id) and (after is None or id < after)][:limit]
+
+    def canvas(self, id: str) -> str:
+        """Where the render's canvas lies."""
+        return f"{self.objects.where}/renders/{check_id(id)}/canvas.zarr"
+
+    def remove(self, id: str) -> None:
+        """Forget a render, its picture and its events; its record goes last, so that it can be done again."""
+        record = self.get(id)
+        below = f"renders/{id}/"
+        found = [key for key in self.objects.sizes(below) if key != _record(id)]
+        locks = [key.removesuffix(".json") + ".lock" for key in found if key.endswith(".json")]  # as `LocalBytes` has
+        self.objects.delete([*found, *locks, f"queue/{id}", f"owners/{record.owner}/{id}"])
+        self.objects.delete([f"{below}record.lock", _record(id)])
+
+    def _first(self, record: Record, key: str, body: str) -> str:
+        """The id that this idempotency key stands for."""
+        named = hashlib.sha256("\n".join((record.owner, key)).encode()).hexdigest()
+        place = f"idempotency/{named}.json"
+        mine = {"id": record.id, "body_sha256": body}
+        if self.objects.create(place, json.dumps(mine).encode()) is not None:
+            return record.id
+        held = self.objects.read(place)
+        found = mine if held is None else json.loads(held[0])
+        if found["body_sha256"] != body:
+            raise Conflict("this Idempotency-Key was used for another request: choose a new one", "Idempotency-Key")
+        return str(found["id"])
+
+    def _read(self, id: str) -> tuple[Record, str]:
+        held = self.objects.read(_record(check_id(id)))
+        if held is None:
+            raise NotFound("there is no such render", param="id")
+        try:
+            return Record.model_validate_json(held[0]), held[1]
+        except ValidationError as error:
+            raise CanvasError(
+                f"{_record(id)} of {self.objects.where} does not read: {error.errors()[0]['msg']}"
+            ) from None
+
+
+def _record(id: str) -> str:
+    return f"renders/{id}/record.json"
+
+
+def _json(record: Record) -> bytes:
+    return record.model_dump_json().encode()
