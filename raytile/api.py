@@ -63,6 +63,7 @@ def render(
     lease: float | None = None,
     pool: Pool | None = None,
     listeners: Sequence[Listener] = (),
+    stop: Callable[[], bool] = lambda: False,
 ) -> Canvas:
     """Paint `request` onto a canvas at `out` (NAME.zarr, a directory or s3://BUCKET/NAME.zarr) and return it, finished.
 
@@ -72,10 +73,11 @@ def render(
     such as {"num_gpus": 0.5}. With `resume` it is safe to repeat: it starts, goes on with, or returns the finished
     canvas of the same plan. Every `snapshot_every` steps (0: never; None: as often as costs little) workers store
     their latents, whence a render goes on after losses. `lease`: seconds after which a silent driver counts as dead.
+    `stop` is asked again and again: once it says yes, the render is cancelled.
 
     What can be wrong is found before anything is written: `RaytileError`s with exit code 2. Later `RenderFailed` or
     `RenderCancelled`; the canvas then says how far it came. In the main thread, SIGINT and SIGTERM cancel."""
-    means = _means(workers, in_process, address, device, worker_resources, snapshot_every, pool, listeners)
+    means = _means(workers, in_process, address, device, worker_resources, snapshot_every, pool, listeners, stop)
     lease = _lease(lease)
     where = store.where(out)
     if resume and not overwrite and store.exists(where):
@@ -113,11 +115,12 @@ def resume(
     lease: float | None = None,
     pool: Pool | None = None,
     listeners: Sequence[Listener] = (),
+    stop: Callable[[], bool] = lambda: False,
 ) -> Canvas:
     """Go on with a canvas that was not finished, by any number of workers; a finished one is returned as it is.
 
     Options are those of `render`. Raises `CanvasError`, naming the owner, where a live render holds the canvas."""
-    means = _means(workers, in_process, address, device, worker_resources, snapshot_every, pool, listeners)
+    means = _means(workers, in_process, address, device, worker_resources, snapshot_every, pool, listeners, stop)
     where = store.where(canvas)
     head = store.open(where).head()
     plan_ = settled(head.request)
@@ -179,6 +182,7 @@ class Means:
     snapshot_every: int | None
     pool: Pool | None
     listeners: Sequence[Listener]
+    stop: Callable[[], bool]
 
 
 def _means(
@@ -190,13 +194,14 @@ def _means(
     snapshot_every: int | None,
     pool: Pool | None,
     listeners: Sequence[Listener],
+    stop: Callable[[], bool],
 ) -> Means:
     if device not in DEVICES:
         raise InvalidRequest(f"device: {device!r} is none of {', '.join(DEVICES)}")
     if snapshot_every is not None and snapshot_every < 0:
         raise InvalidRequest(f"snapshot_every: must be 0 (never) or more steps (got {snapshot_every})")
     crew = _crew(workers)
-    return Means(crew, in_process, address, device, worker_resources, snapshot_every, pool, listeners)
+    return Means(crew, in_process, address, device, worker_resources, snapshot_every, pool, listeners, stop)
 
 
 def _go_on(where: str, plan_: Plan, lease: float | None, means: Means) -> Canvas:
@@ -242,8 +247,12 @@ def _run(setup: Setup, begin: Callable[[], tuple[Canvas, Keeper]], start: Start,
     try:
         pool.connect(useful_workers(setup.plan))
         shared.leave_proof(setup.canvas, setup.token)
-        bounds = Bounds(pool.least, pool.most, pool.ahead, means.snapshot_every, keep_idle=means.pool is not None)
-        driver = Driver(setup, pool, begin, means.listeners, time.monotonic, time.time, bounds, start, claimed)
+        bounds = Bounds(
+            pool.least, pool.most, pool.ahead, means.snapshot_every, keep_idle=means.pool is not None and not pool.lent
+        )
+        driver = Driver(
+            setup, pool, begin, means.listeners, time.monotonic, time.time, bounds, start, claimed, means.stop
+        )
         return driver.run()
     finally:
         shared.remove_proof(setup.canvas, setup.token)

@@ -80,7 +80,7 @@ class Driver:
 
     `begin` gives the canvas and its keeper. For a fresh render it is called once the first workers have loaded, so that
     what fails before leaves no trace; one that goes on (`claimed`) calls it at once. `clock` gives seconds that only go
-    forward, `wall` seconds since 1970."""
+    forward, `wall` seconds since 1970. `stop` says whether the render is wanted no more."""
 
     def __init__(
         self,
@@ -93,6 +93,7 @@ class Driver:
         bounds: Bounds,
         start: Start = FRESH,
         claimed: bool = False,
+        stop: Callable[[], bool] = lambda: False,
     ) -> None:
         self._setup, self._pool, self._begin, self._listeners = setup, pool, begin, listeners
         self._clock, self._wall, self._bounds = clock, wall, bounds
@@ -102,7 +103,7 @@ class Driver:
         self._claimed = claimed
         self._book: Logbook | None = None
         self._cause: BaseException | None = None
-        self._interrupts = Interrupts()
+        self._interrupts = Interrupts(stop)
         self._watched: dict[Ref, Watch] = {}
         self._doubts: dict[int, float] = {}
         self._hires: list[tuple[float, int]] = []

@@ -27,6 +27,7 @@ class LocalPool:
     While it is open, torch runs on one thread, as in any other worker."""
 
     ahead = 1
+    lent = False
 
     def __init__(self, workers: int = 1) -> None:
         self.least = self.most = workers

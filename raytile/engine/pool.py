@@ -75,6 +75,8 @@ class Pool(Protocol):
     """How many a render takes in, once connected."""
     ahead: int
     """How many phases are worth submitting beyond the slowest worker."""
+    lent: bool
+    """Whether others wait for the workers, so that those without work shall be released."""
 
     def connect(self, useful: int) -> None:
         """Settle `least` and `most` (no more than `useful`, the most that would have work), ask for `most` workers

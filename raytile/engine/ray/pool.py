@@ -36,6 +36,7 @@ class RayPool:
     ends this process."""
 
     ahead = 4
+    lent = False
 
     def __init__(
         self,
