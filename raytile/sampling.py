@@ -85,6 +85,12 @@ def scale_input(x: Tensor, step: int, schedule: Schedule) -> Tensor:
     return x * (1 / math.hypot(schedule.alphas[step], schedule.sigmas[step]))
 
 
+def clean_estimate(x: Tensor, prediction: Tensor, step: int, schedule: Schedule) -> Tensor:
+    """The clean latents that `prediction` promises of the x that `step` starts from."""
+    of_x, of_prediction, _, _ = _estimate(schedule, step)
+    return x * of_x + prediction * of_prediction
+
+
 def ddim(
     x: Tensor,
     prediction: Tensor,
@@ -135,8 +141,7 @@ def dpmpp_2m(
     """DPM-Solver++(2M), midpoint form (Lu et al. 2022, arXiv 2211.01095, algorithm 2).
 
     The memory is the previous step's clean estimate; without one the step is of first order."""
-    of_x, of_prediction, _, _ = _estimate(schedule, step)
-    clean = x * of_x + prediction * of_prediction
+    clean = clean_estimate(x, prediction, step, schedule)
     alpha, sigma = schedule.ends[step]
     drift = sigma / schedule.sigmas[step]
     gain = alpha - schedule.alphas[step] * drift

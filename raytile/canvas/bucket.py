@@ -31,7 +31,7 @@ from raytile.canvas.fill import Progress, fill
 from raytile.canvas.head import Head, HeadConflict
 from raytile.canvas.headstore import HEAD, HeadStore
 from raytile.canvas.inputs import NAMES, Inputs
-from raytile.canvas.layout import IMAGE, LATENTS, CanvasLayout
+from raytile.canvas.layout import IMAGE, LATENTS, PREVIEW, CanvasLayout
 from raytile.canvas.owners import refuse_live
 from raytile.canvas.patience import Patience, store_deadline
 from raytile.canvas.place import bytes_at
@@ -41,7 +41,7 @@ from raytile.errors import CanvasError
 if TYPE_CHECKING:
     from zarr.core.buffer import Buffer
 
-_ARRAYS = rf"{IMAGE}|{LATENTS}|level_\d+|{NAMES.pattern}"
+_ARRAYS = rf"{IMAGE}|{LATENTS}|level_\d+|{PREVIEW}(?:_\d+)?|{NAMES.pattern}"
 _OUR_METADATA = re.compile(rf"((?:{_ARRAYS})/)?{re.escape(GROUP)}")
 _OURS = re.compile(rf"(?:{_ARRAYS})/c/[\d/]+|{FOLDER}.*")
 PROBE = ".raytile-check-"

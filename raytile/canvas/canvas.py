@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from raytile.canvas import snapshots
 from raytile.canvas.areas import Areas
-from raytile.canvas.arrays import open_array, read_box
+from raytile.canvas.arrays import GROUP, open_array, read_box
 from raytile.canvas.digest import combine, digest
 from raytile.canvas.head import Head, HeadConflict
 from raytile.canvas.headstore import HeadStore
@@ -131,6 +131,40 @@ class Canvas:
         digest."""
         box, side = self.layout.level_cells(level, tile), self.layout.tile_cells
         return self._write(LEVEL.format(level), tile, box, (box.y0 // side, box.x0 // side), cells)
+
+    def write_preview(self, level: int, tile: int, colours: Numbers) -> None:
+        """Show what a tile of `level` (the last is the picture's own) will be, uint8 (3, h, w), a pixel a cell.
+
+        Values from 1 to 255: zeros stand where nothing was shown yet. Nothing is lost if the power goes, so it is not
+        made safe; a canvas that was made without previews takes none."""
+        if len(self.layout.levels) == level:
+            box = self.layout.cells(tile)
+        else:
+            box = self.layout.level_cells(level, tile)
+        if colours.shape != (3, box.height, box.width) or colours.dtype != "uint8":
+            raise CanvasError(f"preview of tile {tile} must be uint8 (3, {box.height}, {box.width})")
+        name = self.layout.preview_name(level)
+        if self._shows(name):
+            array = self._array(name, "r+")
+            self._objects.run(
+                f"write {name} of tile {tile} to {self.path}", lambda: array.__setitem__(slices(box), colours)
+            )
+
+    def read_preview(self, level: int, box: Box) -> Numbers | None:
+        """What was shown of any box of cells of a level, uint8 (3, h, w), zero where nothing was shown yet; None where
+        the canvas has no previews."""
+        name = self.layout.preview_name(level)
+        return self._read(name, box) if self._shows(name) else None
+
+    def _shows(self, name: str) -> bool:
+        """Whether there is an array of this name: canvases that were made before there were previews have none."""
+        if name not in self._there:
+            self._there[name] = self._objects.exists(f"{name}/{GROUP}")
+        return self._there[name]
+
+    @cached_property
+    def _there(self) -> dict[str, bool]:
+        return {}
 
     def _write(self, name: str, tile: int, box: Box, grid: tuple[int, int], values: Numbers) -> str:
         dtype, channels = ("uint8", 3) if name == IMAGE else ("float32", self.layout.channels)

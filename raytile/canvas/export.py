@@ -16,7 +16,7 @@ from raytile.canvas.tape import streamed
 from raytile.errors import CanvasError
 from raytile.geometry.box import Box
 
-JPEG_SIDE = 65_535
+JPEG_SIDE, WEBP_SIDE = 65_535, 16_383
 TEMPORARY = len("..4194304.new")  # what a picture's name gains while it is written: the pid, at most
 # libvips' savers that write as they read. PNG filtered up at level 3: as small as level 6, in less time.
 SAVERS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -24,6 +24,7 @@ SAVERS: dict[str, tuple[str, dict[str, Any]]] = {
     ".jpg": ("jpegsave", {"Q": 92}),
     ".jpeg": ("jpegsave", {"Q": 92}),
     ".tif": ("tiffsave", {"compression": "deflate", "predictor": "horizontal", "tile": True, "bigtiff": True}),
+    ".webp": ("webpsave", {"Q": 92}),
 }
 SAVERS[".tiff"] = SAVERS[".tif"]
 
@@ -36,8 +37,10 @@ def check_output(file: Path | str, layout: CanvasLayout, overwrite: bool = False
 def _check(place: Path, width: int, height: int, overwrite: bool) -> None:
     if place.suffix.lower() not in SAVERS:
         raise CanvasError(f"cannot export to {place.name}: the name must end in one of {', '.join(SAVERS)}")
-    if SAVERS[place.suffix.lower()][0] == "jpegsave" and max(width, height) > JPEG_SIDE:
-        raise CanvasError(f"JPEG holds at most {JPEG_SIDE} pixels a side: export to .png or .tif")
+    saver = SAVERS[place.suffix.lower()][0]
+    for only, kind, most in (("jpegsave", "JPEG", JPEG_SIDE), ("webpsave", "WebP", WEBP_SIDE)):
+        if saver == only and max(width, height) > most:
+            raise CanvasError(f"{kind} holds at most {most} pixels a side: export to .png or .tif")
     if os.path.lexists(place) and not (overwrite and place.is_file()):
         raise CanvasError(f"{place} exists: choose another name, or replace it with --overwrite")
     if not place.parent.is_dir():
@@ -53,18 +56,19 @@ def export_picture(
     *,
     overwrite: bool = False,
     partial: bool = False,
+    quality: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
-    """Write the picture to `file` (PNG, JPEG or TIFF by its ending) and return the file's path.
+    """Write the picture to `file` (PNG, JPEG, TIFF or WebP by its ending) and return the file's path.
 
-    Holds one row of tiles in memory. A map of a whole sphere says so (see `raytile.canvas.gpano`). The file appears
-    whole, by a rename, or not at all. An unfinished canvas is refused unless `partial`, which leaves black what is not
-    painted yet. `progress` is told how many rows of tiles are read, and of how many. Raises `CanvasError`."""
+    Holds one row of tiles in memory (WebP: the picture). A map of a whole sphere says so (see `raytile.canvas.gpano`).
+    The file appears whole, by a rename, or not at all. An unfinished canvas is refused unless `partial`, which leaves
+    black what is not painted yet. `quality`, from 1 to 100, is for JPEG and WebP. `progress` is told how many rows of tiles are read, and of how many. Raises `CanvasError`."""
     place = Path(file).absolute()
     check_output(place, canvas.layout, overwrite)
     if not partial:
         _whole(canvas)
-    _save(canvas, place, None, progress)
+    _save(canvas, place, None, progress, quality)
     return place
 
 
@@ -122,10 +126,18 @@ def _whole(canvas: Canvas) -> None:
             raise CanvasError(f"{canvas.path} is damaged: it has no image of tile {tile}")
 
 
-def _save(canvas: Canvas, place: Path, box: Box | None, progress: Callable[[int, int], None] | None) -> None:
+def _save(
+    canvas: Canvas,
+    place: Path,
+    box: Box | None,
+    progress: Callable[[int, int], None] | None,
+    quality: int | None = None,
+) -> None:
     """Write the picture or a box of it, in whole and by a rename."""
     fresh = place.with_name(f".{place.name}.{os.getpid()}.new")
     saver, options = SAVERS[place.suffix.lower()]
+    if quality is not None and "Q" in options:
+        options = {**options, "Q": quality}
     packet = b""
     if box is None and gpano.is_sphere(canvas.head().request):
         packet = gpano.packet(canvas.layout.width, canvas.layout.height)

@@ -12,6 +12,8 @@ SUFFIX = ".zarr"
 IMAGE = "image"
 LATENTS = "latents"
 LEVEL = "level_{}"
+PREVIEW = "preview"
+PREVIEW_LEVEL = "preview_{}"
 DIMENSIONS = ("c", "y", "x")
 RGB = 3
 FLOAT32_BYTES = 4
@@ -36,8 +38,9 @@ class ArraySpec(NamedTuple):
 
 @dataclass(frozen=True)
 class CanvasLayout:
-    """Two arrays cut into the same tiles: `image` (3, height, width), `latents` (channels, rows, columns); and
-    `level_0`, ... for the final latents of the coarser levels, whose (rows, columns) are `levels`, coarsest first.
+    """Three arrays cut into the same tiles: `image` (3, height, width), `latents` (channels, rows, columns) and
+    `preview` (3, rows, columns), a pixel a cell; and `level_0`, ... for the final latents of the coarser levels, whose
+    (rows, columns) are `levels`, coarsest first, with `preview_0`, ... beside them.
 
     `tile_cells` is the side of a tile in cells, `factor` pixels a cell. The cells may reach beyond the
     picture (one smaller than a window, or not divided by `factor`): pixels are cropped to the picture, so a
@@ -104,13 +107,14 @@ class CanvasLayout:
 
     def arrays(self) -> tuple[ArraySpec, ...]:
         """All arrays, `image` and `latents` first."""
+        levels, chunks = list(enumerate(self.levels)), self.latents_chunks
+        preview = RGB, *chunks[1:]
         return (
             ArraySpec(IMAGE, self.image_shape, self.image_chunks, "uint8"),
             ArraySpec(LATENTS, self.latents_shape, self.latents_chunks, "float32"),
-            *(
-                ArraySpec(LEVEL.format(level), (self.channels, *size), self.latents_chunks, "float32")
-                for level, size in enumerate(self.levels)
-            ),
+            ArraySpec(PREVIEW, (RGB, self.rows, self.columns), preview, "uint8"),
+            *(ArraySpec(LEVEL.format(level), (self.channels, *size), chunks, "float32") for level, size in levels),
+            *(ArraySpec(PREVIEW_LEVEL.format(level), (RGB, *size), preview, "uint8") for level, size in levels),
         )
 
     def described(self) -> dict[str, Any]:
@@ -141,6 +145,13 @@ class CanvasLayout:
         if not 0 <= level < len(self.levels):
             raise CanvasError(f"no level {level}: this canvas has {len(self.levels)} below the picture, from 0")
         return self.levels[level]
+
+    def preview_name(self, level: int) -> str:
+        """The preview array of a level; the last is the picture's own."""
+        if level == len(self.levels):
+            return PREVIEW
+        self.level_size(level)
+        return PREVIEW_LEVEL.format(level)
 
     def level_tiles(self, level: int) -> int:
         """How many tiles a coarser level has, numbered row by row like those of the picture."""
