@@ -63,7 +63,8 @@ def export_picture(
 
     Holds one row of tiles in memory (WebP: the picture). A map of a whole sphere says so (see `raytile.canvas.gpano`).
     The file appears whole, by a rename, or not at all. An unfinished canvas is refused unless `partial`, which leaves
-    black what is not painted yet. `quality`, from 1 to 100, is for JPEG and WebP. `progress` is told how many rows of tiles are read, and of how many. Raises `CanvasError`."""
+    black what is not painted yet. `quality`, from 1 to 100, is for JPEG and WebP. `progress` is told how many rows of
+    tiles are read, and of how many. Raises `CanvasError`."""
     place = Path(file).absolute()
     check_output(place, canvas.layout, overwrite)
     if not partial:

@@ -51,6 +51,18 @@ def test_lossless_pictures_equal_the_array(tmp_path: Path, ending: str, width: i
     assert seen == [(band + 1, bands) for band in range(bands)]
 
 
+def test_quality_makes_jpeg_and_webp_smaller(tmp_path: Path) -> None:
+    canvas = finished(tmp_path / "a.zarr")
+    for ending in ("jpg", "webp"):
+        low, high = (
+            export_picture(canvas, tmp_path / f"{quality}.{ending}", quality=quality).stat().st_size
+            for quality in (20, 95)
+        )
+        assert low < high
+        with Image.open(tmp_path / f"95.{ending}") as picture:
+            assert picture.size == (SMALL.width, SMALL.height)
+
+
 def test_jpeg_is_close(tmp_path: Path) -> None:
     layout = CanvasLayout(width=64, height=64, channels=4, rows=8, columns=8, tile_cells=4, factor=8)
     canvas = store.create(tmp_path / "a.zarr", layout, head(layout))
@@ -114,7 +126,7 @@ def test_bad_places_are_refused(tmp_path: Path) -> None:
     (tmp_path / "there.png").write_text("mine")
     (tmp_path / "folder.png").mkdir()
     for name, message in (
-        ("a.gif", r"must end in one of \.png, \.jpg, \.jpeg, \.tif, \.tiff"),
+        ("a.gif", r"must end in one of \.png, \.jpg, \.jpeg, \.tif, \.webp, \.tiff"),
         ("a", "must end in one of"),
         ("there.png", "exists: .* --overwrite"),
         ("none/a.png", "there is no directory"),

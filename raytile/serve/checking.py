@@ -1,0 +1,93 @@
+"""Looks at a picture that a client sent, in a process of its own with little to spend: `python -m` this, FILE PIXELS.
+
+Whatever a decoder can be made to do, it does to this process alone. What is let through has been decoded to its last
+row by the decoder that a render will use."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from raytile.errors import InvalidRequest
+
+MEMORY = 3 * 2**30
+"""Bytes of address space: what the libraries map, and the largest picture that has to be decoded whole."""
+SECONDS = 60
+OK, REFUSED, UNKNOWN = 0, 3, 4
+MAGIC = {b"\x89PNG": "png", b"\xff\xd8\xff": "jpeg", b"II": "tiff", b"MM": "tiff", b"RIFF": "webp"}
+
+
+@dataclass(frozen=True)
+class Looks:
+    """What a picture is: width and height in pixels, upright, and the format of its file."""
+
+    width: int
+    height: int
+    format: str
+
+
+class Unknown(InvalidRequest):
+    """The bytes are of no kind of picture that is taken in."""
+
+
+def check(file: Path, max_pixels: int) -> Looks:
+    """What picture `file` holds. Raises `Unknown` for what is none, `InvalidRequest` for one that is damaged, too
+    large, or asks for more time or memory than a picture needs: one line, without the file's path."""
+    command = [sys.executable, "-m", "raytile.serve.checking", file.name, str(max_pixels)]
+    quiet = {"VIPS_CONCURRENCY": "1", "OMP_NUM_THREADS": "1", "VIPS_BLOCK_UNTRUSTED": "1"}
+    package = str(Path(__file__).parents[2])
+    known = os.environ.get("PYTHONPATH")
+    path = {"PYTHONPATH": f"{package}{os.pathsep}{known}" if known else package}
+    try:
+        done = subprocess.run(
+            command,
+            cwd=file.parent,
+            env={**os.environ, **quiet, **path},
+            capture_output=True,
+            timeout=SECONDS,
+        )
+    except subprocess.TimeoutExpired:
+        raise InvalidRequest(f"file: takes more than {SECONDS} s to decode: send it as plain PNG or JPEG") from None
+    said = done.stdout.decode(errors="replace").strip().splitlines()
+    if done.returncode == OK and said:
+        return Looks(**json.loads(said[-1]))
+    if done.returncode in (REFUSED, UNKNOWN) and said:
+        kind = Unknown if done.returncode == UNKNOWN else InvalidRequest
+        raise kind("file: " + said[-1].removeprefix(f"cannot read {file.name}: ").removeprefix(f"{file.name} "))
+    raise InvalidRequest("file: cannot be decoded within the memory and time that a picture may take")
+
+
+def main(name: str, max_pixels: int) -> int:
+    """In the process of its own: say what the picture is, or what is wrong with it."""
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    from raytile.canvas.picture import pour, shown_size
+    from raytile.plan.request import MAX_SIDE
+
+    with Path(name).open("rb") as file:
+        start = file.read(16)
+    format_ = next((kind for magic, kind in MAGIC.items() if start.startswith(magic)), None)
+    if format_ is None:
+        print("is no PNG, JPEG, TIFF or WebP picture: save it as one of these")
+        return UNKNOWN
+    try:
+        width, height = shown_size(name)
+        if width * height > max_pixels or max(width, height) > MAX_SIDE:
+            raise InvalidRequest(f"{width}x{height} pixels are too many, at most {max_pixels}: scale it down")
+        pour(name, 3, width, height, 512, lambda *_: None)
+    except InvalidRequest as error:
+        print(str(error).replace("\n", " "))
+        return REFUSED
+    print(json.dumps({"width": width, "height": height, "format": format_}))
+    return OK
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1], int(sys.argv[2])))
