@@ -7,7 +7,7 @@ order matters (a corner of a cube) is a *vertex*, which no window holds."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -24,6 +24,9 @@ face, so that they stay what they are when it turns."""
 
 ACROSS: tuple[Edge, Edge] = ("left", "right")
 ALONG: tuple[Edge, Edge] = ("top", "bottom")
+
+DEEPER = 4
+"""How many times deeper than at last strips are at first, where a level begins with noise (see `Atlas.graded`)."""
 
 Side = tuple[int, Edge]
 """Number of a face, and which of its sides."""
@@ -91,7 +94,7 @@ class Atlas:
     """`faces` that do not overlap, and `joins` of their sides; a side is in one join at most.
 
     strip: where several sides are alike (several members on one side of a join), how many cells next to the side are
-    the same in all of them (see `twins`). Raises `InvalidRequest` where sides do not fit together."""
+    the same in all of them (see `twins`, and `graded`). Raises `InvalidRequest` where sides do not fit together."""
 
     faces: tuple[Face, ...]
     joins: tuple[Join, ...]
@@ -228,9 +231,25 @@ class Atlas:
     @cached_property
     def strips(self) -> Strips:
         """Cells that are the same in several faces."""
-        alike = [group for join in self.joins for group in {join.one, join.other}]
         boxes = [face.box for face in self.faces]
-        return strips_of(boxes, [[(f, QUARTERS[edge]) for f, edge in group] for group in alike], self.strip)
+        groups = [[(face, QUARTERS[edge]) for face, edge in group] for group in self._alike]
+        return strips_of(boxes, groups, self.strip)
+
+    @cached_property
+    def graded(self) -> tuple[Atlas, ...]:
+        """This atlas, then with strips ever a cell deeper, up to `DEEPER` times or half a picture. What is the same in
+        one is the same in all that come after. This atlas alone where no sides are alike."""
+        boxes = [self.faces[face].box for group in self._alike for face, _ in group]
+        if not boxes:
+            return (self,)
+        deepest = min(DEEPER * self.strip, *(min(box.height, box.width) // 2 for box in boxes))
+        return (self, *(replace(self, strip=depth) for depth in range(self.strip + 1, deepest + 1)))
+
+    @cached_property
+    def _alike(self) -> tuple[tuple[Side, ...], ...]:
+        """Groups of several sides that are alike."""
+        groups = (group for join in self.joins for group in dict.fromkeys((join.one, join.other)))
+        return tuple(group for group in groups if len(group) > 1)
 
     @cached_property
     def _ways(self) -> dict[Side, _Way]:

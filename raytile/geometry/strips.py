@@ -87,8 +87,6 @@ def strips_of(faces: Sequence[Box], alike: Sequence[Sequence[tuple[int, int]]], 
     zones: list[Zone] = []
     squares: dict[Box, list[tuple[Box, int]]] = defaultdict(list)
     for group in alike:
-        if len(group) < 2:
-            continue
         for face, _ in group:
             if min(faces[face].height, faces[face].width) < 2 * depth:
                 raise InvalidRequest(

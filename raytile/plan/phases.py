@@ -162,7 +162,8 @@ def moves(plan: Plan, before: Partition, after: Partition, level: int) -> Reads:
 
 def origins(level: Level, box: Box) -> tuple[Copy, ...]:
     """Of every part of `box` the cells whose beginning it shares, noise included: its own but where sides are alike."""
-    return (Copy(box, box, 0),) if level.atlas is None else level.atlas.origin(box)
+    atlas = level.joined(level.first_step)
+    return (Copy(box, box, 0),) if atlas is None else atlas.origin(box)
 
 
 def _seen(tiling: Tiling, box: Box) -> Seen:

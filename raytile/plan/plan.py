@@ -56,6 +56,16 @@ class Level:
     def cells(self) -> int:
         return self.tiling.y.cells * self.tiling.x.cells
 
+    def joined(self, step: int) -> Atlas | None:
+        """The atlas at `step`. Strips that sides alike share begin deep, where a level begins with noise, and lose a
+        cell time after time: were their inner edge at one place at every step, it would show there as a line.
+
+        They never grow, so that what is the same at a step was the same at all steps before, noise included."""
+        if self.atlas is None or self.begins != "noise":
+            return self.atlas
+        depths, last = self.atlas.graded, self.steps - 1 - self.first_step
+        return depths[(len(depths) - 1) * (self.steps - 1 - step) // max(1, last)]
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -178,10 +188,11 @@ def _windows(plan: Plan, level: int, step: int) -> Windows:
     this, size = plan.levels[level], plan.spec.window
     tiling, offset = this.tiling, None if plan.request.sync == "overlap" else plan.offset(level, step)
     found: Windows
-    if this.atlas is not None:
+    atlas = this.joined(step)
+    if atlas is not None:
         from raytile.plan.atlas_windows import atlas_windows
 
-        found = atlas_windows(this.atlas, tiling, size, step, offset, plan.stride)
+        found = atlas_windows(atlas, tiling, size, step, offset, plan.stride)
     else:
         if offset is None:
             ys, xs = (strided_origins(axis, size, plan.stride) for axis in (tiling.y, tiling.x))

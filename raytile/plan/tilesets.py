@@ -19,8 +19,8 @@ from raytile.plan.scene import TilePicture, Tileset
 
 NAME = r"^[A-Za-z0-9_-]{1,64}$"
 STRIP = 2
+"""Cells next to sides that are alike, at the finest level, that are the same in all of them in the end."""
 MOST = 2**24  # characters of a file
-"""Cells next to sides that are alike, at the finest level, that are the same in all of them."""
 Colour = Annotated[str | int, Field(union_mode="left_to_right")]
 
 

@@ -8,15 +8,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 
 from raytile.api import plan
 from raytile.engine.decoding import Decoder
 from raytile.engine.held import turned
+from raytile.engine.tile_group import TileGroup
 from raytile.engine.tile_queue import TileQueue
+from raytile.geometry.atlas import Atlas
 from raytile.models import registry
 from raytile.models.toy import toy_spec
 from raytile.plan.around import BLEND, around
+from raytile.plan.route import Partition
 from raytile.plan.settle import make_plan
 from tests.engine.renders import digests, paint, toy_request
 
@@ -88,7 +92,7 @@ def test_matched_colours_are_nearer_the_sources(tmp_path: Path) -> None:
 @pytest.mark.parametrize("sampler", ["ddim", "euler_ancestral", "dpmpp_2m"])
 @pytest.mark.parametrize("levels", [1, 2])
 def test_sides_that_are_alike_hold_the_same_bits(sync: str, sampler: str, levels: int, tmp_path: Path) -> None:
-    """As many cells deep as the tileset's strips are; turned where one of the sides is."""
+    """As many cells deep as the tileset's strips are in the end; turned where one of the sides is."""
     seams = [
         {"one": ["a.right", "b.right", "b.top"], "other": ["a.left", "b.left"]},
         {"one": ["a.bottom"], "other": ["a.top", "b.bottom"], "mirrored": True},
@@ -109,6 +113,43 @@ def test_sides_that_are_alike_hold_the_same_bits(sync: str, sampler: str, levels
             values = turned(latents[:, there.y0 : there.y1, there.x0 : there.x1], turn, basis)
             assert torch.equal(latents[:, here.y0 : here.y1, here.x0 : here.x1], values)
     assert alike >= 4 * 32
+
+
+@pytest.mark.parametrize("sync", ["shift", "overlap"])
+@pytest.mark.parametrize("sampler", ["ddim", "euler_ancestral", "dpmpp_2m"])
+def test_sides_that_are_alike_are_so_at_every_step_as_deep_as_strips_are_then(sync: str, sampler: str) -> None:
+    """Cells whose predictions are shared hold the same before; of those further inside some differ in the end."""
+    seams = [
+        {"one": ["a.right", "b.right", "b.top"], "other": ["a.left", "b.left"]},
+        {"one": ["a.bottom"], "other": ["a.top", "b.bottom"], "mirrored": True},
+    ]
+    wish = {"tileset": {"pictures": SQUARES, "seams": seams}, "width": 256, "height": 512, "tile": 128, "levels": 1}
+    settled = plan(toy_request(**wish, steps=5, sync=sync, sampler=sampler))
+    module, level = registry.load(settled.spec, "cpu", "float32"), settled.levels[0]
+    group = TileGroup(settled, module, 0, lambda: False)
+    group.restore(0, Partition.even(1), lambda _: np.empty(0, dtype=np.float32))
+    group.begin(0)
+    whole = torch.empty(settled.spec.channels, level.tiling.y.cells, level.tiling.x.cells)
+
+    def differing(tiles: dict[int, NDArray[np.float32]], atlas: Atlas) -> int:
+        for tile, cells in tiles.items():
+            box = level.tiling.core(tile)
+            whole[:, box.y0 : box.y1, box.x0 : box.x1] = torch.from_numpy(cells)
+        found = 0
+        for here, there, turn in (copy for face in atlas.faces for copy in atlas.origin(face.box)):
+            values = turned(whole[:, there.y0 : there.y1, there.x0 : there.x1], turn, module.turns())
+            found += int((whole[:, here.y0 : here.y1, here.x0 : here.x1] != values).any(0).sum())
+        return found
+
+    for step in range(settled.steps):
+        atlas = level.joined(step)
+        assert atlas is not None
+        group.step(0, step)
+        assert differing({tile: values[0] for tile, values in group.saved().items()}, atlas) == 0
+    group.end(0)
+    assert level.atlas is not None
+    assert differing(group.finished(), level.atlas) == 0
+    assert differing(group.finished(), level.atlas.graded[-1]) > 0
 
 
 @pytest.mark.parametrize("form", ["cube", "equirectangular", "self", "wrap"])

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import doctest
+from itertools import pairwise
 
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from raytile.errors import InvalidRequest
 from raytile.geometry import atlas as atlas_module
-from raytile.geometry.atlas import QUARTERS, Atlas, Face, Join, Side, Vertex
+from raytile.geometry.atlas import DEEPER, QUARTERS, Atlas, Face, Join, Side, Vertex
 from raytile.geometry.axis import Axis
 from raytile.geometry.box import Box
 from raytile.geometry.forms import CUBE, cube, cylinder, equirectangular, torus
@@ -310,6 +312,28 @@ def test_what_is_the_same_has_one_origin(atlas: Atlas) -> None:
 
 
 @settings(deadline=None)
+@given(tilesets())
+def test_what_is_the_same_in_strips_is_the_same_in_deeper_ones(atlas: Atlas) -> None:
+    """Turned alike, too: so strips may become shallower from step to step, and cells in them stay the same."""
+    assert atlas.graded[0] is atlas
+    assert len(atlas.graded) <= 1 + (DEEPER - 1) * atlas.strip
+    whole = atlas.graded[-1]
+    for shallow, deep in pairwise(atlas.graded):
+        assert (deep.faces, deep.joins, deep.strip) == (atlas.faces, atlas.joins, shallow.strip + 1)
+        for face in atlas.faces:
+            for copy in shallow.twins(face.box):
+                here, there = _origins(whole, copy.part), _origins(whole, copy.box)
+                assert np.array_equal(here, apply(copy.turn, there))
+
+
+@settings(deadline=None)
+@given(atlases)
+def test_strips_of_sides_that_are_like_no_other_have_one_depth(atlas: Atlas) -> None:
+    alike = any(len(group) > 1 for join in atlas.joins for group in (join.one, join.other))
+    assert (atlas.graded == (atlas,)) or alike
+
+
+@settings(deadline=None)
 @given(atlases)
 def test_sides_with_one_partner_have_no_twins(atlas: Atlas) -> None:
     if all(len(group) == 1 for join in atlas.joins for group in (join.one, join.other)):
@@ -355,3 +379,13 @@ def _clockwise(atlas: Atlas, side: tuple[int, str]) -> list[tuple[int, int]]:
 def _strip(atlas: Atlas, side: tuple[int, str]) -> Box:
     cells = list(edge_cells(atlas, side))  # type: ignore[arg-type]
     return Box(cells[0][0], cells[-1][0] + 1, cells[0][1], cells[-1][1] + 1)
+
+
+def _origins(atlas: Atlas, box: Box) -> NDArray[np.int64]:
+    """The number of the cell that every cell of a box repeats."""
+    found = np.full((box.height, box.width), -1)
+    for part, there, turn in atlas.origin(box):
+        cells = np.arange(there.y0, there.y1)[:, None] * 1000 + np.arange(there.x0, there.x1)
+        place = part.shift(-box.y0, -box.x0)
+        found[place.y0 : place.y1, place.x0 : place.x1] = apply(turn, cells)
+    return found

@@ -12,7 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raytile.errors import InvalidRequest
+from raytile.geometry.axis import Axis
 from raytile.geometry.forms import cube, equirectangular
+from raytile.geometry.tiling import Tiling
+from raytile.plan.plan import Begins, Level
 from raytile.plan.request import RenderRequest
 from raytile.plan.scene import TilePicture, TileSeam, Tileset
 from raytile.plan.tilesets import atlas_of, canvas_size, layout, parse_tileset, read_tileset, size
@@ -202,3 +205,21 @@ def test_a_tileset_has_the_faces_of_its_layout_at_every_level() -> None:
         atlas_of(request(tileset), 8, (8, 8))
     with pytest.raises(InvalidRequest, match="no whole part"):
         atlas_of(wish, 8, (height // 8 - 1, width // 8))
+
+
+@settings(deadline=None)
+@given(st.integers(1, 12), st.integers(1, 3), st.sampled_from(["noise", "level", "clean"]))
+def test_shared_strips_only_ever_become_shallower(steps: int, levels: int, begins: Begins) -> None:
+    """From four times as deep as at last, where a level begins with noise; they do not move where it does not."""
+    tileset = parse_tileset(wang(2, 32 * 8 * 2 ** (levels - 1)))
+    width, height = canvas_size(tileset, 8)
+    found = atlas_of(request(tileset, width=width, height=height), 8, (height // 8, width // 8))
+    assert found is not None
+    flat = Tiling(Axis(height // 8, 64, wrap=False), Axis(width // 8, 64, wrap=False))
+    level = Level(0, flat, 2, 2 + steps, (), begins, found)
+    joined = [level.joined(step) for step in range(2, 2 + steps)]
+    depths = [one.strip for one in joined if one is not None]
+    assert len(depths) == steps
+    assert depths == sorted(depths, reverse=True)
+    assert depths[-1] == found.strip
+    assert depths[0] == (4 * found.strip if begins == "noise" and steps > 1 else found.strip)
