@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from typer.exceptions import TyperException
 
-from raytile import cli_paint, cli_rework
+from raytile import cli_paint, cli_remote, cli_rework
 from raytile.cli_options import (
     CanvasOptions,
     CanvasPlace,
@@ -272,6 +272,9 @@ def models() -> None:
     from raytile.report import models_table
 
     Console(highlight=False).print(models_table(registry.available()))
+
+
+app.add_typer(cli_remote.app, name="remote")
 
 
 @app.command(add_help_option=False, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})

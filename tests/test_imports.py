@@ -42,10 +42,12 @@ BESIDE = {
     "cli_options": "cli",
     "cli_paint": "cli",
     "cli_picture": "cli",
+    "cli_remote": "cli",
     "cli_rework": "cli",
     "manifest": "cli",
     "news": "cli",
     "progress": "cli",
+    "remote": "cli",
     "report": "cli",
     "reworks": "api",
     "scenes": "api",
@@ -65,8 +67,17 @@ LIBRARIES = {
     "ray": ("engine/ray/*", "serve/deployment.py", "serve/cast.py", "metrics.py", "train/*"),
     "yaml": ("scenes.py", "serve/settings.py"),
     "fastapi": ("serve/*",),
-    "typer": ("cli.py", "cli_options.py", "cli_paint.py", "cli_picture.py", "cli_rework.py", "train/cli.py"),
-    "rich": ("cli.py", "cli_paint.py", "progress.py", "report.py", "train/*"),
+    "typer": (
+        "cli.py",
+        "cli_options.py",
+        "cli_paint.py",
+        "cli_picture.py",
+        "cli_remote.py",
+        "cli_rework.py",
+        "train/cli.py",
+    ),
+    "httpx2": ("remote.py",),
+    "rich": ("cli.py", "cli_paint.py", "cli_remote.py", "progress.py", "report.py", "train/*"),
 }
 # These rooms know nothing but the standard library and this.
 FRUGAL = {

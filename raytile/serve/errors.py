@@ -11,7 +11,7 @@ _FIELD = re.compile(r"[A-Za-z_][A-Za-z0-9_.]{0,60}")
 
 
 class ServiceError(RaytileError):
-    """A refusal with its HTTP `status`; `param` is the field at fault, `retry_after` whole seconds to wait."""
+    """Something went wrong here; a refusal with its HTTP `status`; `param` is the field at fault, `retry_after` whole seconds to wait."""
 
     exit_code = 2
     status, type, code = 500, "server_error", "internal_error"
@@ -51,6 +51,12 @@ class NotAllowed(ServiceError):
     status, type, code = 405, "invalid_request_error", "method_not_allowed"
 
 
+class SlowBody(ServiceError):
+    """The body did not come in time."""
+
+    status, type, code = 408, "invalid_request_error", "request_timeout"
+
+
 class Conflict(ServiceError):
     """It is not in a state for that."""
 
@@ -67,6 +73,12 @@ class WrongKind(ServiceError):
     """A body of another kind than the route takes."""
 
     status, type, code = 415, "invalid_request_error", "unsupported_media_type"
+
+
+class OutOfRange(ServiceError):
+    """A part of a file that is not there."""
+
+    status, type, code = 416, "invalid_request_error", "range_not_satisfiable"
 
 
 class Unprocessable(ServiceError):
@@ -88,8 +100,8 @@ class Unavailable(ServiceError):
 
 
 KINDS: tuple[type[ServiceError], ...] = (
-    BadRequest, Unauthorized, Forbidden, NotFound, NotAllowed, Conflict, TooLarge, WrongKind, Unprocessable, Busy,
-    Unavailable, ServiceError,
+    BadRequest, Unauthorized, Forbidden, NotFound, NotAllowed, SlowBody, Conflict, TooLarge, WrongKind, OutOfRange, Unprocessable,
+    Busy, Unavailable, ServiceError,
 )  # fmt: skip
 BY_STATUS = {kind.status: kind for kind in KINDS}
 _OURS: tuple[tuple[type[RaytileError], type[ServiceError]], ...] = (
