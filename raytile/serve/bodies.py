@@ -12,8 +12,9 @@ from tempfile import TemporaryDirectory
 from fastapi import Request
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import ClientDisconnect
 
-from raytile.serve.errors import BadRequest, TooLarge
+from raytile.serve.errors import BadRequest, SlowBody, TooLarge
 
 IDLE = 30.0
 """Seconds without a byte after which a body is given up."""
@@ -31,7 +32,7 @@ class Form:
 
 
 async def metered(request: Request, limit: int) -> AsyncGenerator[bytes, None]:
-    """The body in pieces. Raises `TooLarge` beyond `limit` bytes, `BadRequest` for one that comes too slowly."""
+    """The body in pieces. Raises `TooLarge` beyond `limit` bytes, `SlowBody` for one that comes too slowly."""
     clock = asyncio.get_running_loop().time
     begun, seen = clock(), 0
     said = request.headers.get("content-length", "")
@@ -43,13 +44,15 @@ async def metered(request: Request, limit: int) -> AsyncGenerator[bytes, None]:
             piece = await asyncio.wait_for(anext(pieces), IDLE)
         except StopAsyncIteration:
             return
+        except ClientDisconnect:
+            raise BadRequest("the connection ended before the body did") from None
         except TimeoutError:
-            raise BadRequest(f"the body came to a halt: nothing in {IDLE:g} s") from None
+            raise SlowBody(f"the body came to a halt: nothing in {IDLE:g} s") from None
         seen += len(piece)
         if seen > limit:
             raise _too_large(limit)
         if clock() - begun > IDLE + seen / SLOWEST:
-            raise BadRequest(f"the body comes too slowly: send at least {SLOWEST} bytes a second")
+            raise SlowBody(f"the body comes too slowly: send at least {SLOWEST} bytes a second")
         yield piece
 
 
@@ -76,6 +79,8 @@ async def form(request: Request, limit: int, files: int) -> AsyncIterator[Form]:
             parsed = await parser.parse()
         except MultiPartException as error:
             raise BadRequest(f"the form cannot be read: {error.message}") from None
+        except (KeyError, ValueError):  # headers of parts that are none
+            raise BadRequest("the form cannot be read") from None
         made = Form({}, {})
         try:
             for number, (name, value) in enumerate(parsed.multi_items()):

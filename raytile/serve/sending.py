@@ -36,8 +36,6 @@ def send(
             raise OutOfRange(f"the picture has {size} bytes", "Range")
         status, headers["Content-Range"] = 206, f"bytes {start}-{stop - 1}/{size}"
     headers["Content-Length"] = str(stop - start)
-    if request.method == "HEAD":
-        return Response(status_code=status, headers=headers, media_type=media_type, background=after)
     return StreamingResponse(_pieces(file, start, stop), status, headers, media_type, after)
 
 
