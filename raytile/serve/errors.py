@@ -11,7 +11,9 @@ _FIELD = re.compile(r"[A-Za-z_][A-Za-z0-9_.]{0,60}")
 
 
 class ServiceError(RaytileError):
-    """Something went wrong here; a refusal with its HTTP `status`; `param` is the field at fault, `retry_after` whole seconds to wait."""
+    """Something went wrong here, not with the request.
+
+    Of all refusals: the HTTP `status`; `param`, the field at fault; `retry_after`, whole seconds to wait."""
 
     exit_code = 2
     status, type, code = 500, "server_error", "internal_error"
@@ -100,8 +102,8 @@ class Unavailable(ServiceError):
 
 
 KINDS: tuple[type[ServiceError], ...] = (
-    BadRequest, Unauthorized, Forbidden, NotFound, NotAllowed, SlowBody, Conflict, TooLarge, WrongKind, OutOfRange, Unprocessable,
-    Busy, Unavailable, ServiceError,
+    BadRequest, Unauthorized, Forbidden, NotFound, NotAllowed, SlowBody, Conflict, TooLarge, WrongKind, OutOfRange,
+    Unprocessable, Busy, Unavailable, ServiceError,
 )  # fmt: skip
 BY_STATUS = {kind.status: kind for kind in KINDS}
 _OURS: tuple[tuple[type[RaytileError], type[ServiceError]], ...] = (

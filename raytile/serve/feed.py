@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from raytile.canvas.bytes import Bytes
@@ -71,7 +72,7 @@ class FeedWriter:
                 burst, self._waiting = self._waiting, []
                 closed = self._closed
             try:
-                self._write(burst)
+                self.write(burst)
                 pause = PACE
             except CanvasError:
                 if closed:
@@ -82,7 +83,9 @@ class FeedWriter:
             with self._changed:
                 self._changed.wait_for(lambda: self._closed, pause)
 
-    def _write(self, burst: list[dict[str, Any]]) -> None:
+    def write(self, burst: list[dict[str, Any]], first: int | None = None) -> None:
+        """Write events here and now, from id `first` if that is known. Not for one that has posted."""
+        self._next = first or self._next
         while True:
             if self._next is None:
                 self._next = _last(self._objects, self._below) + 1
@@ -91,6 +94,21 @@ class FeedWriter:
                 self._next += len(burst)
                 return
             self._next = None  # another writer was here first
+
+
+def post_now(
+    objects: Bytes,
+    id: str,
+    clock: Callable[[], float],
+    event: str,
+    data: Mapping[str, Any] | None = None,
+    first: bool = False,
+) -> None:
+    """Add one event to a feed, here and now; `first`: nobody has written to it yet. Trouble is not told: the record is
+    the truth, and what ended is seen there."""
+    writer = FeedWriter(objects, id, clock)
+    with suppress(CanvasError):
+        writer.write([{"event": event, "at": round(clock(), 3), "data": dict(data or {})}], 1 if first else None)
 
 
 class FeedReader:

@@ -26,7 +26,8 @@ class Record(BaseModel):
     `request`: resolved, its paths are the server's own. `shown`: the wish as its client wrote it, the only form that
     clients see. `priority`: from -10 to 10. `evaluations`, `tiles`, `tile` (pixels a side), `useful` (workers that can
     have work at once): from the plan. `service`: token of the supervisor that holds it, `claims`: how often it was
-    taken. `summary`: the run's figures, `digest`: of its pixels, once it is finished."""
+    taken. `summary`: the run's figures, `digest`: of its pixels, once it is finished. `idempotency`: where the
+    client's key for it is kept."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -54,6 +55,7 @@ class Record(BaseModel):
     digest: str | None = None
     summary: dict[str, Any] | None = None
     metadata: dict[str, str] = Field(default_factory=dict)
+    idempotency: str | None = None
 
     @property
     def terminal(self) -> bool:
@@ -81,13 +83,25 @@ class Records:
         False; with another body raises `Conflict`. Whoever dies in the midst of it has made nothing, or all of it is
         made by the repetition."""
         if idempotency is not None:
-            record = record.but(id=self._first(record, *idempotency))
+            key, body = idempotency
+            place = _idempotency(record.owner, key)
+            record = record.but(id=self._first(record, place, body), idempotency=place)
         made = self.objects.create(_record(record.id), _json(record)) is not None
         found = record if made else self.get(record.id)
         if not found.terminal and (made or found.state == "queued"):
             self.objects.write(f"owners/{record.owner}/{record.id}", b"")
             self.objects.write(f"queue/{record.id}", b"")
         return found, made
+
+    def repeated(self, owner: str, key: str, body: str) -> Record | None:
+        """The render that this idempotency key stands for already; raises `Conflict` if it stands for another body."""
+        held = self.objects.read(_idempotency(owner, key))
+        if held is None:
+            return None
+        try:
+            return self.get(_agreed(json.loads(held[0]), body))
+        except NotFound:  # whoever was first died in the midst of it
+            return None
 
     def get(self, id: str) -> Record:
         return self._read(id)[0]
@@ -131,20 +145,17 @@ class Records:
         found = [key for key in self.objects.sizes(below) if key != _record(id)]
         locks = [key.removesuffix(".json") + ".lock" for key in found if key.endswith(".json")]  # as `LocalBytes` has
         self.objects.delete([*found, *locks, f"queue/{id}", f"owners/{record.owner}/{id}"])
+        if record.idempotency is not None:
+            self.objects.delete([record.idempotency, record.idempotency.removesuffix("json") + "lock"])
         self.objects.delete([f"{below}record.lock", _record(id)])
 
-    def _first(self, record: Record, key: str, body: str) -> str:
-        """The id that this idempotency key stands for."""
-        named = hashlib.sha256("\n".join((record.owner, key)).encode()).hexdigest()
-        place = f"idempotency/{named}.json"
+    def _first(self, record: Record, place: str, body: str) -> str:
+        """The id that the idempotency key at `place` stands for."""
         mine = {"id": record.id, "body_sha256": body}
         if self.objects.create(place, json.dumps(mine).encode()) is not None:
             return record.id
         held = self.objects.read(place)
-        found = mine if held is None else json.loads(held[0])
-        if found["body_sha256"] != body:
-            raise Conflict("this Idempotency-Key was used for another request: choose a new one", "Idempotency-Key")
-        return str(found["id"])
+        return _agreed(mine if held is None else json.loads(held[0]), body)
 
     def _read(self, id: str) -> tuple[Record, str]:
         held = self.objects.read(_record(check_id(id)))
@@ -156,6 +167,16 @@ class Records:
             raise CanvasError(
                 f"{_record(id)} of {self.objects.where} does not read: {error.errors()[0]['msg']}"
             ) from None
+
+
+def _idempotency(owner: str, key: str) -> str:
+    return f"idempotency/{hashlib.sha256(f'{owner} {key}'.encode()).hexdigest()}.json"
+
+
+def _agreed(held: dict[str, str], body: str) -> str:
+    if held["body_sha256"] != body:
+        raise Conflict("this Idempotency-Key was used for another request: choose a new one", "Idempotency-Key")
+    return held["id"]
 
 
 def _record(id: str) -> str:

@@ -1,0 +1,103 @@
+"""How much waits and how fast it goes: what admission, plans and Retry-After reckon with. Each record is read once."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from statistics import median
+from typing import NamedTuple
+
+from raytile.serve.errors import NotFound
+from raytile.serve.records import Record, Records
+
+REMEMBERED = 32
+"""Finished renders whose pace is known."""
+FRESH = 0.5
+"""Seconds for which a look at the queue is good enough."""
+UNKNOWN_SECONDS = 30.0
+"""What a render is taken to last while none has finished."""
+LONGEST = 3600
+
+
+class Waiting(NamedTuple):
+    """A render that has not ended."""
+
+    owner: str
+    evaluations: int
+
+
+class Pace(NamedTuple):
+    model: str
+    per_second: float
+
+
+class Ledger:
+    """The renders that have not ended, and the pace of those that did. `clock`: seconds since 1970. Thread-safe."""
+
+    def __init__(self, records: Records, clock: Callable[[], float]) -> None:
+        self._records, self._clock = records, clock
+        self._lock = threading.Lock()
+        self._waiting: dict[str, Waiting] = {}
+        self._paces: deque[Pace] = deque(maxlen=REMEMBERED)
+        self._looked: float | None = None
+        self._promised: dict[str, float] = {}
+
+    def waiting(self) -> dict[str, Waiting]:
+        """The renders that have not ended, the oldest first."""
+        with self._lock:
+            now = self._clock()
+            if self._looked is None:
+                self._remember(self._records.owned(None, limit=REMEMBERED))
+            if self._looked is None or not 0 <= now - self._looked < FRESH:
+                ids = self._records.queued_ids()
+                self._remember([id for id in self._waiting if id not in {*ids}])
+                known = self._waiting
+                self._waiting = {id: known[id] for id in ids if id in known}
+                for id in ids:
+                    if id not in known and (record := self._read(id)) is not None and not record.terminal:
+                        self._waiting[id] = Waiting(record.owner, record.evaluations)
+                self._looked = now
+            return dict(sorted(self._waiting.items()))
+
+    def note(self, record: Record) -> None:
+        """A render was made here: count it from now on."""
+        with self._lock:
+            self._waiting[record.id] = Waiting(record.owner, record.evaluations)
+
+    def per_second(self, model: str | None = None) -> float | None:
+        """Evaluations a second that a render makes, of one model or any; None if none has finished."""
+        self.waiting()
+        with self._lock:
+            found = [pace.per_second for pace in self._paces if model in (None, pace.model)]
+        return median(found) if found else None
+
+    def retry_after(self, owner: str | None, running: int) -> int:
+        """Whole seconds after which there should be room for one more render (of `owner`; None: of anybody).
+
+        A place comes free whenever one of the `running` renders ends; whoever was refused before comes first."""
+        mine = [each for each in self.waiting().values() if owner in (None, each.owner)]
+        pace = self.per_second()
+        mean = sum(each.evaluations for each in mine) / max(1, len(mine))
+        seconds = (UNKNOWN_SECONDS if pace is None else mean / pace) / max(1, running)
+        now, name = self._clock(), owner or ""
+        with self._lock:
+            self._promised = {who: due for who, due in self._promised.items() if due > now}
+            due = min(max(now, self._promised.get(name, now)) + seconds, now + LONGEST)
+            self._promised[name] = due
+        return max(1, -int(-(due - now) // 1))
+
+    def _remember(self, ids: list[str]) -> None:
+        for id in reversed(ids):
+            record = self._read(id)
+            if record is None or record.state != "finished" or record.started is None or record.ended is None:
+                continue
+            if record.evaluations and record.ended > record.started and record.claims <= 1:
+                pace = record.evaluations / (record.ended - record.started)
+                self._paces.append(Pace(record.request.model, pace))
+
+    def _read(self, id: str) -> Record | None:
+        try:
+            return self._records.get(id)
+        except NotFound:
+            return None

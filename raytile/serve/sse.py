@@ -1,0 +1,124 @@
+"""Server-sent events (WHATWG HTML, 9.2): a feed as a stream, from wherever the client was."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Any
+
+import anyio
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from raytile.serve.desk import Desk
+from raytile.serve.errors import BadRequest, NotFound
+from raytile.serve.feed import ENDING
+
+PING = 15.0
+SOON, LATE = 0.05, 0.5
+"""Seconds between two looks at a feed: just after news, and after a while without."""
+STALE = 2.0
+"""Seconds without news after which the record is asked whether the render has ended."""
+
+
+def written(event: Mapping[str, Any]) -> bytes:
+    """An event as the stream has it."""
+    data = json.dumps({"at": event["at"], **event["data"]}, separators=(",", ":"))
+    return f"id: {event['id']}\nevent: {event['event']}\ndata: {data}\n\n".encode()
+
+
+def asked_after(header: str | None, query: int | None) -> int:
+    """The last event that a client has seen; raises `BadRequest`."""
+    if header is None or not header.strip():
+        return query or 0
+    text = header.strip()
+    if not (text.isascii() and text.isdecimal() and len(text) <= 12):
+        raise BadRequest("Last-Event-ID: must be the id of an event, a whole number", "Last-Event-ID")
+    return int(text)
+
+
+async def follow(desk: Desk, id: str, after: int) -> AsyncIterator[dict[str, Any] | None]:
+    """The events of a render after event `after`, as they come, until it has ended; None when there is time to spare.
+
+    One that ended without saying so in its feed (its painter died just then) is told from its record."""
+    reader = desk.feed(id, after)
+    pause, quiet = SOON, 0.0
+    while True:
+        events = await anyio.to_thread.run_sync(reader.read)
+        for event in events:
+            yield event
+            if event["event"] in ENDING:
+                return
+        if events:
+            pause, quiet = SOON, 0.0
+        elif quiet >= STALE:
+            quiet = 0.0
+            try:
+                record = await anyio.to_thread.run_sync(desk.records.get, id)
+            except NotFound:
+                return
+            if record.terminal:
+                last = await anyio.to_thread.run_sync(reader.read)
+                for event in last:
+                    yield event
+                if not any(event["event"] in ENDING for event in last):
+                    yield {"id": reader.after + 1, "event": record.state, "at": record.ended or 0.0, "data": {}}
+                return
+        yield None
+        await anyio.sleep(pause)
+        quiet, pause = quiet + pause, min(LATE, pause * 1.2)
+
+
+class EventStream(Response):
+    """A response that streams what `follow` gives, with a comment now and then so that nobody in between hangs up.
+
+    `gone` is awaited when the client leaves before the end."""
+
+    media_type = "text/event-stream"
+
+    def __init__(
+        self,
+        events: AsyncIterator[dict[str, Any] | None],
+        gone: Callable[[], Awaitable[None]] | None = None,
+        status_code: int = 200,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(None, status_code, {"cache-control": "no-store", "x-accel-buffering": "no", **(headers or {})})
+        del self.headers["content-length"]
+        self._events, self._gone = events, gone
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 (ASGI)
+        over = False
+
+        async def stream() -> None:
+            nonlocal over
+            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            silent = anyio.current_time()
+            await send({"type": "http.response.body", "body": b": ok\n\n", "more_body": True})
+            async for event in self._events:
+                if event is not None:
+                    await send({"type": "http.response.body", "body": written(event), "more_body": True})
+                elif anyio.current_time() - silent < PING:
+                    continue
+                else:
+                    await send({"type": "http.response.body", "body": b": ping\n\n", "more_body": True})
+                silent = anyio.current_time()
+            over = True
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+            group.cancel_scope.cancel()
+
+        async def listen() -> None:
+            while (await receive())["type"] != "http.disconnect":
+                pass
+            group.cancel_scope.cancel()
+
+        try:
+            async with anyio.create_task_group() as group:
+                group.start_soon(listen)
+                group.start_soon(stream)
+        except* OSError:  # the connection broke while we wrote
+            pass
+        finally:
+            if not over and self._gone is not None:
+                with anyio.CancelScope(shield=True):
+                    await self._gone()

@@ -1,0 +1,104 @@
+"""Streams of events, spoken to as a server does: what is sent, and what happens when the client leaves."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from raytile.serve import sse
+from raytile.serve.app import make_app
+from raytile.serve.feed import post_now
+from tests.serve.service import Service, serving
+
+
+@pytest.fixture
+def idle(tmp_path: Path) -> Iterator[Service]:
+    with serving(tmp_path, paint=False) as found:
+        yield found
+
+
+class Caller:
+    """Speaks ASGI to a service; `leave` hangs up."""
+
+    def __init__(self, service: Service, path: str) -> None:
+        self.app, self.gone, self.sent = make_app(service.settings, service.desk), asyncio.Event(), ""
+        self.scope = {
+            "type": "http", "asgi": {"version": "3.0", "spec_version": "2.4"}, "http_version": "1.1", "method": "GET",
+            "path": path, "raw_path": path.encode(), "query_string": b"", "root_path": "", "scheme": "http",
+            "headers": [(b"host", b"localhost")], "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 2), "state": {},
+        }  # fmt: skip
+        self._asked = False
+        self.task = asyncio.create_task(self.app(self.scope, self._receive, self._send))
+
+    async def _receive(self) -> dict[str, Any]:
+        if not self._asked:
+            self._asked = True
+            return {"type": "http.request", "body": b"", "more_body": False}
+        await self.gone.wait()
+        return {"type": "http.disconnect"}
+
+    async def _send(self, message: Any) -> None:
+        self.sent += message.get("body", b"").decode()
+
+    async def until(self, words: str) -> None:
+        while words not in self.sent:
+            assert not self.task.done(), self.sent
+            await asyncio.sleep(0.01)
+
+    async def leave(self) -> None:
+        self.gone.set()
+        await self.task
+
+
+def test_a_render_made_for_its_watcher_ends_when_that_leaves(idle: Service) -> None:
+    mine, other = idle.make(cancel_on_disconnect=True), idle.make()
+
+    async def watch(id: str) -> None:
+        caller = Caller(idle, f"/v1/renders/{id}/events")
+        await caller.until("event: queued")
+        await caller.leave()
+
+    for id in (mine, other):
+        asyncio.run(asyncio.wait_for(watch(id), 20))
+    assert idle.desk.records.get(mine).state == "cancelled"
+    assert idle.desk.records.get(other).state == "queued"
+
+
+def test_a_watcher_who_stays_to_the_end_cancels_nothing(idle: Service) -> None:
+    id = idle.make(cancel_on_disconnect=True)
+    idle.desk.records.change(id, lambda now: now.but(state="finished"))
+    post_now(idle.desk.records.objects, id, idle.desk.clock, "finished", {"digest": "d"})
+
+    async def watch() -> str:
+        caller = Caller(idle, f"/v1/renders/{id}/events")
+        await caller.task
+        return caller.sent
+
+    sent = asyncio.run(asyncio.wait_for(watch(), 20))
+    assert sent.rstrip().endswith('"digest":"d"}')
+    assert idle.desk.records.get(id).state == "finished"
+
+
+def test_nobody_in_between_sees_a_silent_stream(idle: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sse, "PING", 0.05)
+    id = idle.make()
+
+    async def watch() -> None:
+        caller = Caller(idle, f"/v1/renders/{id}/events")
+        await caller.until(": ping\n\n: ping\n\n")
+        await caller.leave()
+
+    asyncio.run(asyncio.wait_for(watch(), 20))
+
+
+def test_an_end_that_no_event_tells_is_told_from_the_record(idle: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sse, "STALE", 0.1)
+    id = idle.make()
+    idle.desk.records.change(id, lambda now: now.but(state="failed", ended=4.0))
+    events = idle.events(id)
+    assert [event["event"] for event in events] == ["queued", "failed"]
+    assert [event["id"] for event in events] == [1, 2]
