@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from typer.exceptions import TyperException
 
-from raytile import cli_paint, cli_remote, cli_rework
+from raytile import cli_paint, cli_remote, cli_rework, cli_serve
 from raytile.cli_options import (
     CanvasOptions,
     CanvasPlace,
@@ -125,6 +125,9 @@ for _again, _shown in (
     (cli_rework.extend, "extend valley.zarr --right 1024 --out wide.zarr"),
 ):
     app.command(_again.__name__, epilog=f"**Example:** raytile {_shown}")(spread(_again))
+
+app.command("serve", epilog="**Example:** raytile serve --in-process --port 8000")(cli_serve.serve)
+app.add_typer(cli_serve.keys, name="keys")
 
 
 @app.command()

@@ -8,7 +8,7 @@ from fastapi import Depends, Request
 from fastapi.security import HTTPBearer
 
 from raytile.serve.desk import Desk
-from raytile.serve.errors import BY_STATUS, Forbidden, served
+from raytile.serve.errors import BY_STATUS, Forbidden
 from raytile.serve.keys import LOCAL, Scope, Who
 from raytile.serve.schemas import Error
 from raytile.serve.settings import Settings
@@ -48,13 +48,8 @@ def who_asks(request: Request, desk: Annotated[Desk, Depends(desk_of)]) -> Who:
 
 
 def _name(host: str) -> str:
-    return (
-        host
-        if host.count(":") > 1 and not host.startswith("[")
-        else host.rpartition("]")[0] + "]"
-        if host.startswith("[")
-        else host.partition(":")[0]
-    )
+    """The name in a Host header, without the port."""
+    return host.partition("]")[0] + "]" if host.startswith("[") else host.partition(":")[0]
 
 
 def _may(scope: Scope) -> Any:
@@ -83,6 +78,3 @@ def answers(*statuses: int) -> dict[int | str, dict[str, Any]]:
                 "Retry-After": {"description": "Whole seconds to wait.", "schema": {"type": "integer"}}
             }
     return found
-
-
-__all__ = ["Admin", "Painter", "Reader", "TheDesk", "answers", "desk_of", "keys_wanted", "served", "who_asks"]

@@ -20,8 +20,8 @@ from raytile.serve.settings import Settings
 
 ROUTES = ("renders", "admin", "uploads", "content", "images", "zoom", "page")
 """Modules `routes_NAME`, each with a `router`; the page comes last, since it takes every path that is left."""
-FORM = 64 * 2**10
-"""Bytes that a form takes beside its files."""
+
+
 _UNSAID = ("body", "query", "path", "header")
 
 
