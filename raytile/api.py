@@ -60,6 +60,7 @@ def render(
     overwrite: bool = False,
     resume: bool = False,
     snapshot_every: int | None = None,
+    preview_every: int = 0,
     lease: float | None = None,
     pool: Pool | None = None,
     listeners: Sequence[Listener] = (),
@@ -72,12 +73,15 @@ def render(
     number, a range ("2..16": starts with two, takes in what comes) or "auto"; `worker_resources` are Ray actor options,
     such as {"num_gpus": 0.5}. With `resume` it is safe to repeat: it starts, goes on with, or returns the finished
     canvas of the same plan. Every `snapshot_every` steps (0: never; None: as often as costs little) workers store
-    their latents, whence a render goes on after losses. `lease`: seconds after which a silent driver counts as dead.
+    their latents, whence a render goes on after losses; every `preview_every` steps (0: never) they show on the canvas
+    what is becoming of it. `lease`: seconds after which a silent driver counts as dead.
     `stop` is asked again and again: once it says yes, the render is cancelled.
 
     What can be wrong is found before anything is written: `RaytileError`s with exit code 2. Later `RenderFailed` or
     `RenderCancelled`; the canvas then says how far it came. In the main thread, SIGINT and SIGTERM cancel."""
-    means = _means(workers, in_process, address, device, worker_resources, snapshot_every, pool, listeners, stop)
+    means = _means(
+        workers, in_process, address, device, worker_resources, snapshot_every, preview_every, pool, listeners, stop
+    )
     lease = _lease(lease)
     where = store.where(out)
     if resume and not overwrite and store.exists(where):
@@ -100,7 +104,8 @@ def render(
         return canvas, Keeper(canvas, clock=time.time)
 
     start = Start(tiles_done=frozenset(taking.untouched(plan_)))
-    return _run(Setup(plan_, where, layout, device, owner.token), begin, start, False, means)
+    setup = Setup(plan_, where, layout, device, owner.token, means.preview_every)
+    return _run(setup, begin, start, False, means)
 
 
 def resume(
@@ -112,6 +117,7 @@ def resume(
     device: str = "auto",
     worker_resources: Mapping[str, Any] | None = None,
     snapshot_every: int | None = None,
+    preview_every: int = 0,
     lease: float | None = None,
     pool: Pool | None = None,
     listeners: Sequence[Listener] = (),
@@ -120,7 +126,9 @@ def resume(
     """Go on with a canvas that was not finished, by any number of workers; a finished one is returned as it is.
 
     Options are those of `render`. Raises `CanvasError`, naming the owner, where a live render holds the canvas."""
-    means = _means(workers, in_process, address, device, worker_resources, snapshot_every, pool, listeners, stop)
+    means = _means(
+        workers, in_process, address, device, worker_resources, snapshot_every, preview_every, pool, listeners, stop
+    )
     where = store.where(canvas)
     head = store.open(where).head()
     plan_ = settled(head.request)
@@ -180,6 +188,7 @@ class Means:
     device: str
     worker_resources: Mapping[str, Any] | None
     snapshot_every: int | None
+    preview_every: int
     pool: Pool | None
     listeners: Sequence[Listener]
     stop: Callable[[], bool]
@@ -192,6 +201,7 @@ def _means(
     device: str,
     worker_resources: Mapping[str, Any] | None,
     snapshot_every: int | None,
+    preview_every: int,
     pool: Pool | None,
     listeners: Sequence[Listener],
     stop: Callable[[], bool],
@@ -200,8 +210,12 @@ def _means(
         raise InvalidRequest(f"device: {device!r} is none of {', '.join(DEVICES)}")
     if snapshot_every is not None and snapshot_every < 0:
         raise InvalidRequest(f"snapshot_every: must be 0 (never) or more steps (got {snapshot_every})")
+    if preview_every < 0:
+        raise InvalidRequest(f"preview_every: must be 0 (never) or more steps (got {preview_every})")
     crew = _crew(workers)
-    return Means(crew, in_process, address, device, worker_resources, snapshot_every, pool, listeners, stop)
+    return Means(
+        crew, in_process, address, device, worker_resources, snapshot_every, preview_every, pool, listeners, stop
+    )
 
 
 def _go_on(where: str, plan_: Plan, lease: float | None, means: Means) -> Canvas:
@@ -227,7 +241,7 @@ def _go_on(where: str, plan_: Plan, lease: float | None, means: Means) -> Canvas
         ),
         probe=head.device_digest,
     )
-    setup = Setup(plan_, where, canvas.layout, means.device, owner.token)
+    setup = Setup(plan_, where, canvas.layout, means.device, owner.token, means.preview_every)
     try:
         return _run(setup, lambda: (canvas, keeper), start, True, means)
     except BaseException as error:

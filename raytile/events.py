@@ -127,6 +127,27 @@ class SnapshotStored:
 
 
 @dataclass(frozen=True)
+class PreviewPart:
+    """A worker has written what step `step` (from 1) of level `level` promises for so many of its tiles of epoch
+    `epoch`, in `seconds`."""
+
+    worker: int
+    epoch: int
+    level: int
+    step: int
+    tiles: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class PreviewStored:
+    """What step `step` (from 1) of level `level` promises is on the canvas, of all tiles."""
+
+    level: int
+    step: int
+
+
+@dataclass(frozen=True)
 class SnapshotWhole:
     """The head says that a render can go on from phase `phase`."""
 
@@ -172,13 +193,14 @@ class RenderStarted:
 @dataclass(frozen=True)
 class PhaseDone:
     """Worker `worker` has finished phase number `phase` of the plan in epoch `epoch`; `counts` are its totals so far,
-    `stored` the snapshots that it finished storing meanwhile."""
+    `stored` the snapshots and `shown` the previews that it finished storing meanwhile."""
 
     worker: int
     epoch: int
     phase: int
     counts: Counts
     stored: tuple[SnapshotStored, ...] = ()
+    shown: tuple[PreviewPart, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -236,6 +258,7 @@ Event = (
     | Regrouped
     | RolledBack
     | SnapshotWhole
+    | PreviewStored
     | ClaimWaiting
     | StoreTrouble
     | CanvasTaken

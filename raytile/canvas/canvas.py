@@ -137,10 +137,8 @@ class Canvas:
 
         Values from 1 to 255: zeros stand where nothing was shown yet. Nothing is lost if the power goes, so it is not
         made safe; a canvas that was made without previews takes none."""
-        if len(self.layout.levels) == level:
-            box = self.layout.cells(tile)
-        else:
-            box = self.layout.level_cells(level, tile)
+        last = level == len(self.layout.levels)
+        box = self.layout.cells(tile) if last else self.layout.level_cells(level, tile)
         if colours.shape != (3, box.height, box.width) or colours.dtype != "uint8":
             raise CanvasError(f"preview of tile {tile} must be uint8 (3, {box.height}, {box.width})")
         name = self.layout.preview_name(level)

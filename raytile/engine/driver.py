@@ -244,6 +244,10 @@ class Driver:
         if isinstance(event, PhaseDone | TileDone | WorkerLost):
             self._moved = self._clock()
         self._tell(event)
+        for part in event.shown if isinstance(event, PhaseDone) else ():
+            whole_preview = self._tally.shown(part)
+            if whole_preview is not None:
+                self._tell(whole_preview)
         instructions = self._state.handle(event)
         if self._state.whole > whole and self._state.members:
             self._progress()

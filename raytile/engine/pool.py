@@ -20,13 +20,16 @@ AUTO_MOST = 64
 
 @dataclass(frozen=True)
 class Setup:
-    """What a worker is told at its start; all else it works out from the plan. `token` names the run on the head."""
+    """What a worker is told at its start; all else it works out from the plan. `token` names the run on the head.
+
+    `preview_every`: steps from preview to preview, 0 for none; it changes no pixel of the picture."""
 
     plan: Plan
     canvas: str
     layout: CanvasLayout
     device: str
     token: str
+    preview_every: int = 0
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,8 @@ from raytile.events import (
     Counts,
     Event,
     PhaseDone,
+    PreviewPart,
+    PreviewStored,
     Regrouped,
     RolledBack,
     SnapshotWhole,
@@ -38,6 +40,7 @@ class Tally:
         self._restarts = self._rollbacks = self._joins = self._leaves = self._moves = self._steps_redone = 0
         self._last = 0, 0, ""
         self._snapshots, self._snapshot_seconds, self._snapshot_bytes = 0, 0.0, 0
+        self._shown: dict[tuple[int, int, int], int] = {}  # tiles by epoch, level and step
 
     def take(self, event: Event) -> None:
         match event:
@@ -65,6 +68,14 @@ class Tally:
             case TileDone(worker, tile):
                 self._counts[worker] = event.counts
                 self._tiles[tile] = event
+
+    def shown(self, part: PreviewPart) -> PreviewStored | None:
+        """A worker has shown its part of a preview; the preview, if with it all tiles are shown."""
+        key = part.epoch, part.level, part.step
+        self._shown[key] = self._shown.get(key, 0) + part.tiles
+        plan = self._plan
+        wanted = int(plan.active.sum()) if plan.partial else plan.levels[part.level].tiling.count
+        return PreviewStored(part.level, part.step) if self._shown[key] == wanted else None
 
     def mark(self, name: str) -> None:
         """This moment has a name; only the last of a name counts."""

@@ -34,6 +34,7 @@ from raytile.sync.fuse import Contribution, fuse, profile
 
 if TYPE_CHECKING:
     from raytile.canvas.canvas import Canvas
+    from raytile.engine.previews import Previews
 
 Cells = NDArray[np.float32]
 
@@ -43,12 +44,19 @@ Said = dict[int, list[tuple[tuple[int, int, int], Contribution]]]
 
 class TileGroup:
     """What `worker` holds: its tiles and the halo it reads, latents, sampler's memory, module. `stopped` says between
-    micro-batches whether the work is wanted no more. `canvas`: where the pictures are that the request takes in."""
+    micro-batches whether the work is wanted no more. `canvas`: where the pictures are that the request takes in;
+    `previews`: who shows what is painted."""
 
     def __init__(
-        self, plan: Plan, module: Module, worker: int, stopped: Callable[[], bool], canvas: Canvas | None = None
+        self,
+        plan: Plan,
+        module: Module,
+        worker: int,
+        stopped: Callable[[], bool],
+        canvas: Canvas | None = None,
+        previews: Previews | None = None,
     ) -> None:
-        self.plan, self.worker, self._canvas = plan, worker, canvas
+        self.plan, self.worker, self._canvas, self._previews = plan, worker, canvas, previews
         self.partition = Partition((worker,))
         self._bytes_received = 0
         self.schedule = module.schedule(plan.sampler, plan.steps)
@@ -104,6 +112,7 @@ class TileGroup:
             raise RaytileError(f"no epoch ends before {self._phase}")
         if step - 1 in self._predictions:
             self._update(level, step, self._said(level, step - 1, predictions), list(self._cells))
+            self._show()
         self._predictions.clear()
         self._cells = {tile: self._cells[tile] for tile in self._owned()}
         return self._send(moves(self.plan, self.partition, after, level), everything=True)
@@ -171,6 +180,7 @@ class TileGroup:
         if step - 1 in self._predictions:  # not in the first step of a level or of an epoch
             self._update(level, step, self._said(level, step - 1, predictions), list(self._cells))
             del self._predictions[step - 1]
+            self._show()
         this = route(self.plan, self.partition, level, step)
         done = self._predictions.get(step, {})
         self._predict(level, step, [window for window in this.predicts(self.worker) if window not in done])
@@ -198,6 +208,7 @@ class TileGroup:
         """Take in the last predictions of a level. Returns what the next level's readers want of my tiles."""
         self._expect(Phase("end", level, self.plan.steps))
         self._update(level, self.plan.steps, self._said(level, self.plan.steps - 1, predictions), list(self._cells))
+        self._show()
         self._predictions.clear()
         self._lane = None
         # From here on only owners speak for their cells.
@@ -275,6 +286,8 @@ class TileGroup:
     def _update(self, level: int, step: int, said: Said, tiles: Iterable[int]) -> None:
         """Bring `tiles` to the start of `step` by what was said at the step before, unless they are there."""
         update = SAMPLERS[self.plan.sampler]
+        shown = self._previews if self._previews is not None and self._previews.wants(level, step - 1) else None
+        mine = frozenset() if shown is None else frozenset(self._owned())
         for tile in tiles:
             held = self._cells[tile]
             if held.step == step:
@@ -283,11 +296,18 @@ class TileGroup:
             fused = fuse(held.box, self.plan.spec.channels, in_order, self._beginning.idle(level, held.box))
             if self._lane is not None:
                 fused = self._lane.mixed(tile, held, fused)
+            if shown is not None and tile in mine:
+                shown.take(level, step - 1, tile, held.x, fused, self.schedule)
             fresh = needs_noise(self.schedule, step - 1)
             unit = self._beginning.noise("ancestral", level, step - 1, held.box) if fresh else None
             held.x, held.memory = update(held.x, fused, step - 1, held.memory, self.schedule, unit)
             held.step = step
             self._beginning.draw(level, held)
+
+    def _show(self) -> None:
+        """All tiles have taken in what was said: what they promise may be seen."""
+        if self._previews is not None:
+            self._previews.store()
 
     def _predict(self, level: int, step: int, windows: Sequence[int]) -> None:
         cells = {tile: (held,) for tile, held in self._cells.items()}

@@ -22,6 +22,7 @@ from raytile.engine.decoding import Decoder
 from raytile.engine.memory import peak_rss_bytes
 from raytile.engine.messages import Flat
 from raytile.engine.pool import Setup
+from raytile.engine.previews import Previews, reduced
 from raytile.engine.saver import Saver
 from raytile.engine.tile_group import TileGroup
 from raytile.errors import Abandoned, CanvasError, InvalidRequest, RenderFailed, WorkerLost, first_line
@@ -44,7 +45,9 @@ class Worker:
         self.number, self.device = number, device
         self.module = module or registry.load(setup.plan.spec, device, setup.plan.request.dtype)
         self._canvas = Canvas(setup.canvas, setup.layout)
-        self.group = TileGroup(setup.plan, self.module, number, stopped, self._canvas)
+        every, told = setup.preview_every, (number, setup.plan, self.module, self._canvas)
+        self._previews = Previews(*told, every) if every else None
+        self.group = TileGroup(setup.plan, self.module, number, stopped, self._canvas, self._previews)
         self._decoder = Decoder(setup.plan, self.module, self._canvas)
         self._last = len(setup.plan.levels) - 1
         self._saver = Saver(number, self._canvas)
@@ -70,6 +73,7 @@ class Worker:
     def restore(self, epoch: int, phase: int, partition: Partition) -> None:
         """Go back, or on, to the start of phase `phase`; calls of earlier epochs count no more."""
         self._epoch, self._broken = epoch, None
+        self._show_as(epoch)
         with self._timed(epoch):
             self.group.restore(phase, partition, lambda tile: self._saver.read(phase, tile))
 
@@ -77,6 +81,8 @@ class Worker:
         """End an epoch: hand my cells over."""
         with self._timed(epoch):
             sent = self.group.export(after, *predictions)
+            if self._previews is not None:
+                self._previews.settle()  # before others show these tiles
         return [None, *sent]
 
     def assume(self, epoch: int, phase: int, before: Partition, after: Partition, *messages: Flat) -> None:
@@ -84,6 +90,11 @@ class Worker:
         with self._timed(self._epoch):
             self.group.assume(phase, before, after, *messages)
         self._epoch = epoch
+        self._show_as(epoch)
+
+    def _show_as(self, epoch: int) -> None:
+        if self._previews is not None:
+            self._previews.epoch = epoch
 
     # -- phases --------------------------------------------------------------------------------------------------
 
@@ -127,6 +138,8 @@ class Worker:
         """Put the final latents of my tiles onto the canvas. No snapshot is worth anything from here on."""
         with self._timed(epoch):
             self._saver.settle()
+            if self._previews is not None:
+                self._previews.settle()
             for tile, cells in self.group.keep().items():
                 self._canvas.write_latents(tile, cells)
         return [self._done(epoch, phase)]
@@ -149,13 +162,17 @@ class Worker:
             levels = ((pixels / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8).numpy()
             box = self._canvas.layout.pixels(tile)
             shown = self._decoder.blended(box, levels[:, : box.height, : box.width])
+            if box.area:  # first, so that where there are pixels the preview is theirs
+                core = self._canvas.layout.cells(tile)
+                self._canvas.write_preview(self._last, tile, reduced(shown, core, self._canvas.layout.factor))
             pixels_sha256 = self._canvas.write_image(tile, shown)
         return TileDone(self.number, tile, digest(cells.numpy()), pixels_sha256, self.counts())
 
     # -- what calls share ----------------------------------------------------------------------------------------
 
     def _done(self, epoch: int, phase: int) -> PhaseDone:
-        return PhaseDone(self.number, epoch, phase, self.counts(), self._saver.news())
+        shown = () if self._previews is None else self._previews.news()
+        return PhaseDone(self.number, epoch, phase, self.counts(), self._saver.news(), shown)
 
     def counts(self) -> Counts:
         return replace(self.group.counts(), busy_seconds=self._busy, peak_rss_bytes=peak_rss_bytes())

@@ -13,6 +13,7 @@ from raytile.train.decoder import DecoderRecipe, train_stage_b
 from raytile.train.denoiser import Denoiser, DenoiserRecipe, train_denoiser
 from raytile.train.doubling import fit_doubling, write_doubling
 from raytile.train.nearest import Match, nearest_sheet
+from raytile.train.preview import decoded, fit_preview, write_preview
 from raytile.train.release import read_release, write_release
 from raytile.train.sheet import PROMPTS, Painter, make_sheet, paint, save_picture
 from raytile.train.state import load_state, save_state
@@ -99,6 +100,20 @@ def release(folder: Path, out: Path) -> None:
     world = load_world(folder)
     write_doubling(out, *fit_doubling(world, autoencoder))
     write_turns(out, fit_turns(world, autoencoder))
+    preview(out, folder)
+
+
+def preview(model: Path, folder: Path) -> tuple[float, float]:
+    """Fit how latents look without a decoder, into the model folder; returns the share of variance that this explains
+    on crops that it was not fitted to, and the mean error in levels of 255."""
+    from raytile.models.folder import read_spec
+    from raytile.models.registry import load
+
+    module = load(read_spec(model))
+    crops = load_bank(folder / "bank", encoder_digest(saved_autoencoder(folder)))
+    colours, share, miss = fit_preview(decoded(module, crops))
+    write_preview(model, colours)
+    return share, miss
 
 
 def sheet(model: Path, out: Path, seeds: int = 4) -> list[Path]:
