@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -29,7 +29,6 @@ Store = Annotated[
         show_default="~/.cache/raytile/service",
     ),
 ]
-Scopes = Literal["render", "read", "admin"]
 
 keys = typer.Typer(help="API keys of a service.", no_args_is_help=True, rich_markup_mode="markdown")
 
@@ -105,8 +104,12 @@ def told(settings: Settings, keys: Keys) -> None:
 def add(
     name: Annotated[str, typer.Argument(help="For people: whose key it is.")],
     scope: Annotated[
-        list[Scopes] | None,
-        typer.Option("--scope", help="What it may do; give it once for each.", show_default="render and read"),
+        list[str] | None,
+        typer.Option(
+            "--scope",
+            help="What it may do: render, read, admin; give it once for each.",
+            show_default="render and read",
+        ),
     ] = None,
     store: Store = None,
     config: Config = None,
