@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -22,11 +22,12 @@ ROUTES = ("renders", "admin", "uploads", "content", "images", "zoom", "page")
 """Modules `routes_NAME`, each with a `router`; the page comes last, since it takes every path that is left."""
 
 
+_JSON = re.compile(r"\s*application/(json|[\w.+-]+\+json)\s*(;|$)", re.IGNORECASE)
 _UNSAID = ("body", "query", "path", "header")
 
 
-def make_app(settings: Settings, desk: Desk) -> Any:
-    """The app of a service: pure ASGI, ready for any server."""
+def make_app(settings: Settings, desk: Desk) -> FastAPI:
+    """The app of a service, ready for any ASGI server."""
     app = FastAPI(
         title="raytile",
         version=__version__,
@@ -42,8 +43,8 @@ def make_app(settings: Settings, desk: Desk) -> Any:
     for name in ROUTES:
         if find_spec(f"raytile.serve.routes_{name}") is not None:
             app.include_router(import_module(f"raytile.serve.routes_{name}").router)
-    guarded = Guard(app, lambda method, path: _limit(settings, method, path))
-    return guarded
+    app.add_middleware(Guard, limit=lambda method, path: _limit(settings, method, path))
+    return app
 
 
 def _limit(settings: Settings, method: str, path: str) -> int | None:
@@ -70,14 +71,14 @@ async def _refused(_: Request, error: Exception) -> JSONResponse:
     return answer
 
 
-async def _invalid(_: Request, error: Exception) -> JSONResponse:
+async def _invalid(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
     if first["type"] == "json_invalid":
         return _answer(BY_STATUS[400](f"the body is not JSON: {first.get('ctx', {}).get('error', first['msg'])}"))
     where = ".".join(str(part) for part in first["loc"] if part not in _UNSAID and _is_field(part))
     words = str(first["msg"]).removeprefix("Value error, ")
-    if not where and "body" in first["loc"]:
+    if first["loc"][:1] == ("body",) and not _JSON.match(request.headers.get("content-type", "")):
         return _answer(BY_STATUS[415]("send JSON, with the header Content-Type: application/json"))
     return _answer(Unprocessable(f"{where}: {words}" if where else words, where or None))
 

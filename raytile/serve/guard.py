@@ -75,6 +75,8 @@ class Guard:
             if status:  # too late for another answer
                 LOG.exception("%s %s broke off", method, _plain(path))
                 raise
+            if isinstance(error, BodyRefused):
+                error = error.error
             if not isinstance(error, ServiceError):
                 LOG.exception("%s %s failed", method, _plain(path))
             await refuse(protected, served(error))
