@@ -10,7 +10,10 @@ import pytest
 
 from raytile.engine.local import Kept, LocalPool
 from raytile.engine.pool import Crew, Pool
+from raytile.engine.ray.actor import CONTROL, WorkerActor
+from raytile.engine.ray.lent import Grant, LentPool, Loans
 from raytile.engine.ray.pool import RayPool
+from raytile.engine.ray.verdict import Place
 from raytile.errors import WorkerLost
 from tests.engine.pool_contract import Clerk, Contract, employ, outcomes, values
 from tests.engine.trouble import TroubledPool
@@ -41,6 +44,51 @@ class TestRayPool(Contract):
         shared.hire(3 - len(shared.workers()))
         employ(shared)
         return shared
+
+
+def wake(_: Any) -> None:
+    """Import what a worker needs, so that it loads at once."""
+    import raytile.engine.worker  # noqa: F401 (only loaded)
+
+
+class Bank:
+    """Who lends workers: every one that came back fit is lent again."""
+
+    def __init__(self) -> None:
+        import ray
+
+        self.kind = ray.remote(concurrency_groups={CONTROL: 1})(WorkerActor).options(num_cpus=1)
+        self.loans = Loans()
+        self.back: list[tuple[int, bool]] = []
+        self.actors: dict[int, Any] = {}
+
+    def lend(self, count: int) -> None:
+        import ray
+
+        for key in range(len(self.actors), len(self.actors) + count):
+            self.actors[key] = actor = self.kind.remote()
+            ray.get(actor.__ray_call__.remote(wake))
+            self.loans.grant(Grant(key, actor, Place(**ray.get(actor.placed.remote()))))
+
+    def returned(self, key: int, fit: bool) -> None:
+        self.back.append((key, fit))
+
+    def close(self) -> None:
+        import ray
+
+        for actor in self.actors.values():
+            ray.kill(actor)
+
+
+@pytest.mark.ray
+class TestLentPool(Contract):
+    @pytest.fixture
+    def pool(self, ray_cluster: str) -> Iterator[Pool]:  # noqa: ARG002 (the Ray that the pool finds)
+        with contextlib.closing(Bank()) as bank, contextlib.closing(LentPool(bank.loans, bank, 3)) as pool:
+            bank.lend(3)
+            pool.connect(useful=3)
+            employ(pool)
+            yield pool
 
 
 def troubled(*args: Any, **script: Any) -> TroubledPool:

@@ -15,6 +15,7 @@ from raytile.events import WorkerReady
 
 if TYPE_CHECKING:
     from raytile.engine.worker import Worker
+    from raytile.models.base import Module
     from raytile.plan.plan import Plan
 
 CONTROL = "control"
@@ -25,12 +26,16 @@ REMEMBERED = 10_000
 
 
 class WorkerActor:
-    """Placed first, loaded second, so that a missing place and a bad model are told apart."""
+    """Placed first, loaded second, so that a missing place and a bad model are told apart.
 
-    def __init__(self) -> None:
+    The `modules` modules that were used last stay loaded from render to render."""
+
+    def __init__(self, modules: int = 1) -> None:
         self._number = -1
+        self._token = ""
         self._worker: Worker | None = None
-        self._key: tuple[str, str, str] | None = None
+        self._modules: dict[tuple[str, str, str], Module] = {}
+        self._kept = modules
         self._task = ""
         self._unwanted: dict[str, None] = {}
 
@@ -47,32 +52,40 @@ class WorkerActor:
         }
 
     def load(self, number: int, setup: Setup) -> WorkerReady:
-        """Become worker `number` of a render. A module that is the same as in the render before stays loaded."""
+        """Become worker `number` of a render."""
         import torch
 
         from raytile.engine.worker import Worker, pick_device
 
-        self._number = number
+        self._number, self._token = number, setup.token
         host = socket.gethostname()
         device = pick_device(setup.device)
         if device == "cpu":
             # One thread a worker: two collapse when both cores are busy.
             torch.set_num_threads(1)
         key = (setup.plan.spec.digest, device, setup.plan.request.dtype)
-        module = self._worker.module if self._worker and self._key == key else None
         self._worker = None  # what it held is free before more is loaded
+        module = self._modules.pop(key, None)
         if module is None:
+            while len(self._modules) >= self._kept:
+                del self._modules[next(iter(self._modules))]
             check_model(setup.plan, host)
         worker = Worker(number, setup, module, self._stopped)
-        self._worker, self._key = worker, key
+        self._worker, self._modules[key] = worker, worker.module
         return worker.ready()
 
-    def call(self, method: str, *args: Any) -> Any:
-        """One method of the worker; refs among `args` have been resolved by Ray."""
+    def rest(self) -> None:
+        """The render is over for me: let go of its tiles; modules stay."""
+        self._worker = None
+
+    def call(self, token: str, method: str, *args: Any) -> Any:
+        """One method of the worker for the run that `token` names; refs among `args` have been resolved by Ray."""
         import ray
 
         self._task = ray.get_runtime_context().get_task_id() or ""
         try:
+            if token != self._token:  # a call of a driver that is dead, while I work for another
+                raise Abandoned("called by a run that is over")
             if self._stopped():
                 raise Abandoned("called off before it began")
             return getattr(self._worker, method)(*args)

@@ -53,6 +53,7 @@ class RayPool:
         self._kind: Any = None
         self._actors: dict[int, Any] = {}
         self._numbers: dict[str, int] = {}
+        self._tokens: dict[int, str] = {}
         self._placing: dict[int, Any] = {}
         self._places: dict[int, Place] = {}
         self._gone: dict[int, WorkerLost] = {}
@@ -168,11 +169,13 @@ class RayPool:
         return tuple(range(first, first + count))
 
     def load(self, worker: int, setup: Setup) -> Ref:
+        self._tokens[worker] = setup.token
         ref: Ref = self._actors[worker].load.remote(worker, setup)
         return ref
 
     def call(self, worker: int, method: str, *args: Any, returns: int = 1) -> tuple[Ref, ...]:
-        made = self._actors[worker].call.options(num_returns=returns).remote(method, *args)
+        call = self._actors[worker].call.options(num_returns=returns)
+        made = call.remote(self._tokens.get(worker, ""), method, *args)
         return tuple(made) if returns > 1 else (made,)
 
     def wait(self, refs: Sequence[Ref], timeout: float) -> list[Outcome]:
@@ -255,6 +258,6 @@ class RayPool:
                 self.release(worker)
             if self._joined:
                 ray.shutdown()
-        for table in (self._actors, self._numbers, self._placing, self._places, self._gone):
+        for table in (self._actors, self._numbers, self._tokens, self._placing, self._places, self._gone):
             table.clear()
         self._joined = None
