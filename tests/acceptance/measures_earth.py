@@ -25,6 +25,12 @@ def earth(style: str = "satellite", zoom: int = 0) -> NDArray[np.uint8]:
     return found
 
 
+def earth_land() -> NDArray[np.uint8]:
+    """Its land mask, [2160, 4320]: white is land."""
+    found: NDArray[np.uint8] = _world().land[0]
+    return found
+
+
 @cache
 def real_grounds(zoom: int) -> NDArray[np.int64]:
     """Of each block of the real Earth what it is: land from the mask, then as captions are written (from a smaller

@@ -12,18 +12,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from raytile.api import plan
-from raytile.geometry.axis import shifted_origins
 from raytile.plan.area import cover
 from raytile.plan.request import RenderRequest
 from raytile.plan.scene import Region
 from raytile.scenes import layer, read_scene, settle
 from tests.acceptance.common import KEPT, ROOT, report, say
-from tests.acceptance.measures import CELL, Floats, line_ratios
+from tests.acceptance.measures import CELL, Floats
 from tests.acceptance.measures_earth import BLOCK, GROUNDS, among_islands, real_shares, regressor
+from tests.acceptance.measures_lines import edges, lines_apart
 
 SCENE = ROOT / "examples" / "scenes" / "planet.yaml"
-WIDTH, HEIGHT, TILE = 4096, 2048, 512
+WIDTH, HEIGHT = 4096, 2048
 BAR = 0.8
 WORDS = {
     "islands": ("islands",),
@@ -37,8 +36,6 @@ WORDS = {
     "sea": ("water",),
 }
 """What a region's words ask to see; the first that is found counts."""
-PHASE = 32
-"""Pixels of a latent cell times the network's stride: lines are compared with lines of this phase."""
 REACH = 96
 """Pixels to both sides of a region's border in which steps are compared with those on it."""
 AROUND = 8
@@ -66,50 +63,6 @@ def obedience(picture: Floats, request: RenderRequest, names: list[str]) -> dict
             **shares,
         }  # fmt: skip
     return found
-
-
-def edges(request: RenderRequest) -> dict[str, tuple[set[int], set[int]]]:
-    """Columns and rows, in pixels, at which tiles end; and windows, in each of the last three steps."""
-    settled = plan(request)
-    level, factor = len(settled.levels) - 1, settled.spec.factor
-    tiling, found = settled.tiling, {"tiles": (set(range(0, WIDTH, TILE)), set(range(TILE, HEIGHT, TILE)))}
-    for step in range(settled.steps - 3, settled.steps):
-        y, x = settled.offset(level, step)
-        across = shifted_origins(tiling.x, settled.spec.window, x), shifted_origins(tiling.y, settled.spec.window, y)
-        columns, rows = ({factor * int(origin) for origin in origins} for origins in across)
-        found[f"windows, {settled.steps - step} before the end"] = columns, rows
-    return found
-
-
-def lines_apart(
-    picture: Floats, at: dict[str, tuple[set[int], set[int]]], moments: np.random.Generator
-) -> dict[str, Any]:
-    """Steps across edges over those of the nearest lines of their phase, and the same of lines that are none of them,
-    with 95 % of their bootstrapped means. Lines are cut into pieces of 1,024 pixels; columns wrap."""
-    known = [set().union(*(each[axis] for each in at.values())) for axis in (0, 1)]
-    sides = [range(0, WIDTH, PHASE), range(PHASE, HEIGHT - PHASE + 1, PHASE)]
-    placebo = tuple(set(side) - taken for side, taken in zip(sides, known, strict=True))
-    found: dict[str, Any] = {}
-    for name, lines in {**at, "placebo": placebo}.items():
-        ratios: list[float] = []
-        for axis, turned in enumerate((np.roll(picture, TILE // 2, axis=1), picture.swapaxes(0, 1))):
-            moved = TILE // 2 if axis == 0 else 0
-            usable = sorted((line + moved) % turned.shape[1] for line in lines[axis])
-            usable = [line for line in usable if PHASE <= line <= turned.shape[1] - PHASE]
-            for top in range(0, turned.shape[0] - 1023, 1024):
-                ratios.extend(line_ratios(turned[top : top + 1024], usable, PHASE))
-        found[name] = _interval(ratios, moments)
-    return found
-
-
-def _interval(values: list[float], moments: np.random.Generator) -> dict[str, Any]:
-    drawn = moments.choice(np.array(values), (2000, len(values))).mean(1)
-    low, high = np.percentile(drawn, 2.5), np.percentile(drawn, 97.5)
-    return {
-        "lines": len(values), "mean": round(float(np.mean(values)), 3), "worst": round(max(values), 3),
-        "from": round(float(low), 3), "to": round(float(high), 3),
-        "p2.5": round(float(np.percentile(values, 2.5)), 3), "p97.5": round(float(np.percentile(values, 97.5)), 3),
-    }  # fmt: skip
 
 
 def border(picture: Floats, region: Region) -> dict[str, float]:
