@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 
 from raytile import __version__
 from raytile.errors import RaytileError
+from raytile.plan.request import LEVELS
 from raytile.serve.desk import Desk
 from raytile.serve.errors import BY_STATUS, ServiceError, Unprocessable, body, headers, served
 from raytile.serve.guard import BodyRefused, Guard
@@ -61,12 +62,13 @@ async def _ours(_: Request, error: Exception) -> JSONResponse:
     return _answer(served(error))
 
 
-async def _refused(_: Request, error: Exception) -> JSONResponse:
+async def _refused(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     if isinstance(error, BodyRefused):
         return _answer(error.error)
     kind = BY_STATUS.get(error.status_code, BY_STATUS[400] if error.status_code < 500 else ServiceError)
-    answer = _answer(kind(str(error.detail)))
+    words = {404: "there is nothing at this path", 405: f"this path does not take {request.method}"}
+    answer = _answer(kind(words.get(error.status_code, str(error.detail))))
     answer.headers.update(error.headers or {})
     return answer
 
@@ -77,7 +79,7 @@ async def _invalid(request: Request, error: Exception) -> JSONResponse:
     if first["type"] == "json_invalid":
         return _answer(BY_STATUS[400](f"the body is not JSON: {first.get('ctx', {}).get('error', first['msg'])}"))
     where = ".".join(str(part) for part in first["loc"] if part not in _UNSAID and _is_field(part))
-    words = str(first["msg"]).removeprefix("Value error, ")
+    words = f"must be {LEVELS}" if where == "levels" else str(first["msg"]).removeprefix("Value error, ")
     if first["loc"][:1] == ("body",) and not _JSON.match(request.headers.get("content-type", "")):
         return _answer(BY_STATUS[415]("send JSON, with the header Content-Type: application/json"))
     return _answer(Unprocessable(f"{where}: {words}" if where else words, where or None))

@@ -24,8 +24,10 @@ from raytile.events import (
 from raytile.serve.names import check_id
 
 ENDING = ("finished", "failed", "cancelled")
-PACE = 0.1
-"""Seconds between two objects of a feed: what happens meanwhile goes into one."""
+EAGER, PACE = 0.04, 0.25
+"""Seconds between two objects of a feed, at its beginning and later: what happens meanwhile goes into one."""
+FIRST = 12
+"""Events that are a feed's beginning."""
 TROUBLED = 1.0
 """Seconds after which a store that refused is asked again."""
 CLOSING = 10.0
@@ -73,7 +75,7 @@ class FeedWriter:
                 closed = self._closed
             try:
                 self.write(burst)
-                pause = PACE
+                pause = EAGER if (self._next or 0) < FIRST else PACE
             except CanvasError:
                 if closed:
                     return

@@ -23,6 +23,8 @@ Limit = Callable[[str, str], int | None]
 SLOW = 30.0
 """Seconds that a body may take."""
 LOG = logging.getLogger("raytile.serve")
+PROBES = ("/healthz", "/readyz")
+"""What is asked all the time, and logged only for those who debug."""
 PROTECTING = {
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
@@ -82,7 +84,14 @@ class Guard:
             await refuse(protected, served(error))
         finally:
             seconds = time.monotonic() - begun
-            LOG.info("%s %s %d %.3fs", method, _plain(path), status, seconds)
+            LOG.log(
+                logging.DEBUG if path in PROBES else logging.INFO,
+                "%s %s %d %.3fs",
+                method,
+                _plain(path),
+                status,
+                seconds,
+            )
 
 
 async def refuse(send: Send, error: ServiceError) -> None:

@@ -9,8 +9,8 @@ from fastapi import APIRouter, Header, Path, Query, Response
 
 from raytile.serve.access import Painter, Reader, TheDesk, answers
 from raytile.serve.desk import Desk
-from raytile.serve.errors import ServiceError
-from raytile.serve.names import check_id
+from raytile.serve.errors import ServiceError, Unprocessable
+from raytile.serve.names import is_id
 from raytile.serve.records import Record
 from raytile.serve.schemas import PlanView, RenderList, RenderView, RepaintWish, UpscaleWish, Wish
 from raytile.serve.sse import EventStream, asked_after, follow
@@ -66,7 +66,9 @@ def list_renders(
     after: Annotated[str | None, Query(max_length=64, description="The id of the last one you have.")] = None,
 ) -> RenderList:
     """Your renders, the newest first."""
-    found, more = desk.list(who.sees, after and check_id(after), limit)
+    if after is not None and not is_id(after):
+        raise Unprocessable("after: must be the id of a render", "after")
+    found, more = desk.list(who.sees, after, limit)
     return RenderList(data=[desk.view(record) for record in found], has_more=more)
 
 
@@ -136,7 +138,7 @@ def watch_render(
     return watched(desk, record, seen)
 
 
-@router.post("/plans", responses=answers(404, 409))
+@router.post("/plans", responses=answers(404))
 def make_plan(wish: Wish, desk: TheDesk, who: Reader) -> PlanView:
     """What a wish would take; paints nothing."""
     return desk.plan(who.owner, wish)

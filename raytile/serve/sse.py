@@ -15,8 +15,10 @@ from raytile.serve.errors import BadRequest, NotFound
 from raytile.serve.feed import ENDING
 
 PING = 15.0
-SOON, LATE = 0.05, 0.5
-"""Seconds between two looks at a feed: just after news, and after a while without."""
+EAGER, SOON, LATE = 0.04, 0.2, 0.5
+"""Seconds between two looks at a feed: at its beginning, just after news, and after a while without."""
+FIRST = 12
+"""Events that are a feed's beginning."""
 STALE = 2.0
 """Seconds without news after which the record is asked whether the render has ended."""
 
@@ -42,7 +44,7 @@ async def follow(desk: Desk, id: str, after: int) -> AsyncIterator[dict[str, Any
 
     One that ended without saying so in its feed (its painter died just then) is told from its record."""
     reader = desk.feed(id, after)
-    pause, quiet = SOON, 0.0
+    pause, quiet = EAGER, 0.0
     while True:
         events = await anyio.to_thread.run_sync(reader.read)
         for event in events:
@@ -50,7 +52,7 @@ async def follow(desk: Desk, id: str, after: int) -> AsyncIterator[dict[str, Any
             if event["event"] in ENDING:
                 return
         if events:
-            pause, quiet = SOON, 0.0
+            pause, quiet = EAGER if reader.after < FIRST else SOON, 0.0
         elif quiet >= STALE:
             quiet = 0.0
             try:
@@ -72,20 +74,21 @@ async def follow(desk: Desk, id: str, after: int) -> AsyncIterator[dict[str, Any
 class EventStream(Response):
     """A response that streams what `follow` gives, with a comment now and then so that nobody in between hangs up.
 
-    `gone` is awaited when the client leaves before the end."""
+    `gone` is awaited when the client leaves before the end; `write` makes bytes of an event."""
 
     media_type = "text/event-stream"
 
     def __init__(
         self,
-        events: AsyncIterator[dict[str, Any] | None],
+        events: AsyncIterator[Any],
         gone: Callable[[], Awaitable[None]] | None = None,
         status_code: int = 200,
         headers: Mapping[str, str] | None = None,
+        write: Callable[[Any], bytes] = written,
     ) -> None:
         super().__init__(None, status_code, {"cache-control": "no-store", "x-accel-buffering": "no", **(headers or {})})
         del self.headers["content-length"]
-        self._events, self._gone = events, gone
+        self._events, self._gone, self._write = events, gone, write
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 (ASGI)
         over = False
@@ -97,7 +100,7 @@ class EventStream(Response):
             await send({"type": "http.response.body", "body": b": ok\n\n", "more_body": True})
             async for event in self._events:
                 if event is not None:
-                    await send({"type": "http.response.body", "body": written(event), "more_body": True})
+                    await send({"type": "http.response.body", "body": self._write(event), "more_body": True})
                 elif anyio.current_time() - silent < PING:
                     continue
                 else:

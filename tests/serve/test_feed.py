@@ -21,6 +21,7 @@ ID = "r" + "0" * 24
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feed, "EAGER", 0.01)
     monkeypatch.setattr(feed, "PACE", 0.01)
     monkeypatch.setattr(feed, "TROUBLED", 0.01)
 
