@@ -35,10 +35,14 @@ class Unknown(InvalidRequest):
     """The bytes are of no kind of picture that is taken in."""
 
 
-def check(file: Path, max_pixels: int) -> Looks:
-    """What picture `file` holds. Raises `Unknown` for what is none, `InvalidRequest` for one that is damaged, too
-    large, or asks for more time or memory than a picture needs: one line, without the file's path."""
+def check(file: Path, max_pixels: int, holes: Path | None = None) -> Looks:
+    """What picture `file` holds. `holes`: a PNG to write, white where the picture is wholly transparent.
+
+    Raises `Unknown` for what is none, `InvalidRequest` for one that is damaged, too large, without any hole, or asks
+    for more time or memory than a picture needs: one line, without the file's path."""
     command = [sys.executable, "-m", "raytile.serve.checking", file.name, str(max_pixels)]
+    if holes is not None:
+        command.append(str(holes))
     quiet = {"VIPS_CONCURRENCY": "1", "OMP_NUM_THREADS": "1", "VIPS_BLOCK_UNTRUSTED": "1"}
     package = str(Path(__file__).parents[2])
     known = os.environ.get("PYTHONPATH")
@@ -62,12 +66,13 @@ def check(file: Path, max_pixels: int) -> Looks:
     raise InvalidRequest("file: cannot be decoded within the memory and time that a picture may take")
 
 
-def main(name: str, max_pixels: int) -> int:
+def main(name: str, max_pixels: int, holes: str | None = None) -> int:
     """In the process of its own: say what the picture is, or what is wrong with it."""
+    written = 0 if holes is None else max_pixels + 2**16
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (written, written))
     from raytile.canvas.picture import pour, shown_size
     from raytile.plan.request import MAX_SIDE
 
@@ -82,12 +87,31 @@ def main(name: str, max_pixels: int) -> int:
         if width * height > max_pixels or max(width, height) > MAX_SIDE:
             raise InvalidRequest(f"{width}x{height} pixels are too many, at most {max_pixels}: scale it down")
         pour(name, 3, width, height, 512, lambda *_: None)
+        if holes is not None:
+            _write_holes(name, holes)
     except InvalidRequest as error:
         print(str(error).replace("\n", " "))
+        return REFUSED
+    except (OSError, ValueError) as error:  # a mask that one decoder takes and the other does not
+        print(f"cannot be read as a mask ({type(error).__name__}): save it anew as PNG")
         return REFUSED
     print(json.dumps({"width": width, "height": height, "format": format_}))
     return OK
 
 
+def _write_holes(name: str, holes: str) -> None:
+    """Raises `InvalidRequest` where nothing is wholly transparent."""
+    from PIL import Image, ImageOps
+
+    with Image.open(name, formats=["PNG", "WEBP", "TIFF"]) as opened:
+        upright = ImageOps.exif_transpose(opened)
+        if not upright.has_transparency_data:
+            raise InvalidRequest("has no transparent parts: make transparent (alpha 0) what is to be edited")
+        found = upright.convert("RGBA").getchannel("A").point([255, *[0] * 255])
+    if found.getbbox() is None:
+        raise InvalidRequest("has no wholly transparent part: make transparent (alpha 0) what is to be edited")
+    found.save(holes, format="PNG")
+
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], int(sys.argv[2])))
+    sys.exit(main(sys.argv[1], int(sys.argv[2]), *sys.argv[3:]))

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from raytile.errors import shown
 from raytile.plan.request import Share, Wrap
-from raytile.serve.errors import BadRequest, NotFound, ServiceError, Unprocessable
+from raytile.serve.errors import BadRequest, NotFound, Unprocessable
 from raytile.serve.records import Record
 from raytile.serve.schemas import Wish, WishRegion
 from raytile.serve.settings import Settings
@@ -167,9 +167,3 @@ def base64_of(file: Path) -> Iterator[bytes]:
     with file.open("rb") as opened:
         while piece := opened.read(PIECE):
             yield base64.b64encode(piece)
-
-
-class RenderBroke(ServiceError):
-    """A picture could not be painted, through no fault of the client."""
-
-    code = "render_failed"
