@@ -18,7 +18,7 @@ from raytile.serve.desk import Desk
 from raytile.serve.errors import ServiceError, Unprocessable, WrongKind
 from raytile.serve.exports import Exports
 from raytile.serve.images import EditAsk
-from raytile.serve.painting import Party
+from raytile.serve.party import Party
 from raytile.serve.records import Record
 from raytile.serve.schemas import RepaintWish, Wish
 from raytile.serve.uploads import Upload

@@ -32,7 +32,7 @@ from raytile.serve.images import (
     check_model,
     usage,
 )
-from raytile.serve.painting import Left, Party, while_there
+from raytile.serve.party import Left, Party, while_there
 from raytile.serve.partial import Partials
 from raytile.serve.records import Record
 from raytile.serve.routes_content import exports_of
