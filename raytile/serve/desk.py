@@ -5,36 +5,27 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-import tempfile
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
 from raytile import api
 from raytile.canvas.headstore import HeadStore
 from raytile.canvas.place import bytes_at, is_remote, where
-from raytile.errors import CanvasError, InvalidModel, InvalidRequest
+from raytile.errors import CanvasError
 from raytile.plan.cost import foretell
-from raytile.plan.plan import Plan
-from raytile.plan.request import RenderRequest
 from raytile.plan.route import Partition
-from raytile.reworks import repainted, upscaled
-from raytile.scenes import Layer, settle
 from raytile.serve import limits
-from raytile.serve.errors import Conflict, NotFound, ServiceError, Unprocessable, served
+from raytile.serve.errors import Conflict, NotFound
 from raytile.serve.feed import FeedReader, post_now
 from raytile.serve.keys import Keys
 from raytile.serve.ledger import Ledger
 from raytile.serve.names import RENDER, new_id
-from raytile.serve.records import Kind, Record, Records
+from raytile.serve.records import Record, Records
 from raytile.serve.schemas import PlanLevel, PlanView, Progress, RenderView, RepaintWish, Stats, UpscaleWish, Wish
 from raytile.serve.settings import Settings
-from raytile.serve.uploads import Uploads, at_hand
-
-AnyWish = Wish | RepaintWish | UpscaleWish
-PICTURES = ("source", "control")
-SHAPES = ("regions", "repaint")
+from raytile.serve.uploads import Uploads
+from raytile.serve.wishes import AnyWish, Settled, Wishes, owned
 
 
 class Choir(Protocol):
@@ -47,17 +38,6 @@ class Choir(Protocol):
     def stats(self) -> dict[str, Any]:
         """What there is to tell: `workers`, `warm`, `running` ... ; `ready`: whether it can paint at all."""
         ...
-
-
-@dataclass(frozen=True)
-class Settled:
-    """A wish that can be painted: its request with paths that hold everywhere, its plan, and what it comes from."""
-
-    request: RenderRequest
-    plan: Plan
-    model: str
-    kind: Kind = "render"
-    parent: str | None = None
 
 
 class Desk:
@@ -76,25 +56,26 @@ class Desk:
         self.settings, self.records, self.keys, self.crew = settings, records, keys, crew
         self.clock, self._rng = clock, rng
         self.uploads = Uploads(records.objects, clock, rng, settings.max_pixels)
+        self.wishes = Wishes(settings, records, self.uploads)
         self.ledger = Ledger(records, clock)
 
     # -- taking in
 
     def submit(self, owner: str, wish: Wish, idempotency: str | None = None) -> Record:
         """Take a wish in. The same `idempotency` key gives the same render again."""
-        return self._take(owner, wish, idempotency, "", lambda: self.settled(owner, wish))
+        return self._take(owner, wish, idempotency, "", lambda: self.wishes.render(owner, wish))
 
     def repaint(self, owner: str, id: str, wish: RepaintWish, idempotency: str | None = None) -> Record:
         """Paint parts of a finished render anew, as a render of its own."""
-        return self._take(owner, wish, idempotency, f"repaint {id}", lambda: self._repainted(owner, id, wish))
+        return self._take(owner, wish, idempotency, f"repaint {id}", lambda: self.wishes.repaint(owner, id, wish))
 
     def upscale(self, owner: str, id: str, wish: UpscaleWish, idempotency: str | None = None) -> Record:
         """Paint a finished render larger, as a render of its own."""
-        return self._take(owner, wish, idempotency, f"upscale {id}", lambda: self._upscaled(owner, id, wish))
+        return self._take(owner, wish, idempotency, f"upscale {id}", lambda: self.wishes.upscale(owner, id, wish))
 
     def plan(self, owner: str, wish: Wish) -> PlanView:
         """What a wish would take; makes nothing."""
-        made = self.settled(owner, wish)
+        made = self.wishes.render(owner, wish)
         plan, cost = made.plan, foretell(made.plan, Partition.even(1))
         pace, price = self.ledger.per_second(plan.request.model), self.settings.cost_per_1000_evaluations
         request, factor = plan.request, plan.spec.factor
@@ -166,125 +147,16 @@ class Desk:
             self.crew.poke()
         return record
 
-    # -- from a wish to a request
-
-    def settled(self, owner: str, wish: Wish) -> Settled:
-        """The request that a wish means, checked and planned."""
-        names: dict[str, str] = {}
-        values = self._given(owner, wish, names)
-        name = values.pop("model", self.settings.default_model)
-        values["model"] = self._model(name)
-        if not {"size", "width", "height", "tileset"} & {*values}:
-            values["size"] = self._size_of(owner, wish)
-        return self._finish(lambda: settle(Layer("", values)), names, name)
-
-    def _repainted(self, owner: str, id: str, wish: RepaintWish) -> Settled:
-        parent, names = self._parent(owner, id), {self.records.canvas(id): f"render {id}"}
-        values = self._given(owner, wish, names)
-        said = Layer("", values)
-        return self._finish(
-            lambda: repainted(self.records.canvas(id), said, values["repaint"]),
-            names,
-            self._name(parent),
-            "repaint",
-            id,
-        )
-
-    def _upscaled(self, owner: str, id: str, wish: UpscaleWish) -> Settled:
-        parent, names = self._parent(owner, id), {self.records.canvas(id): f"render {id}"}
-        values = self._given(owner, wish, names)
-        if not {"size", "width", "height"} & {*values}:
-            raise Unprocessable("size: missing: say how large, as WIDTHxHEIGHT", "size")
-        said = Layer("", values)
-        return self._finish(lambda: upscaled(self.records.canvas(id), said), names, self._name(parent), "upscale", id)
-
-    def _finish(
-        self,
-        make: Callable[[], RenderRequest],
-        names: Mapping[str, str],
-        model: str,
-        kind: Kind = "render",
-        parent: str | None = None,
-    ) -> Settled:
-        """Build, limit and plan; errors of ours speak of uploads and renders, never of `names`' places."""
-        try:
-            request = make()
-            limits.check_request(request, self.settings)
-            with tempfile.TemporaryDirectory(prefix="raytile-plan-") as scratch:
-                plan = api.plan(at_hand(request, self.records.objects, Path(scratch)))
-            limits.check_plan(plan, self.settings)
-            return Settled(_as_called(plan.request, request), plan, model, kind, parent)
-        except ServiceError:
-            raise
-        except (InvalidRequest, InvalidModel) as error:
-            words = str(error)
-            for place, name in (*names.items(), (self.records.objects.where, "the store")):
-                words = words.replace(place, name)
-            raise served(type(error)(words)) from error
-
-    def _given(self, owner: str, wish: AnyWish, names: dict[str, str]) -> dict[str, Any]:
-        """The wish's fields as a scene has them, with places for ids; `names` gets what the places stand for."""
-        values = wish.of_picture()
-        for field in PICTURES:
-            if field in values:
-                values[field] = self._picture(owner, values[field], names, field)
-        for field in SHAPES:
-            for number, shape in enumerate(values.get(field, ())):
-                if "mask" in shape:
-                    shape["mask"] = self._picture(owner, shape["mask"], names, f"{field}.{number}.mask")
-        return values
-
-    def _picture(self, owner: str, ref: Mapping[str, str], names: dict[str, str], field: str) -> dict[str, str]:
-        try:
-            if "upload" in ref:
-                path, name = self.uploads.path(self.uploads.get(owner, ref["upload"]).id), f"upload {ref['upload']}"
-            else:
-                self._parent(owner, ref["render"])
-                path, name = self.records.canvas(ref["render"]), f"render {ref['render']}"
-        except NotFound as error:
-            raise Unprocessable(f"{field}: {error.message}", field) from None
-        except Conflict as error:
-            raise Unprocessable(f"{field}: {error.message}", field) from None
-        names[path] = name
-        return {"path": path}
-
-    def _size_of(self, owner: str, wish: Wish) -> str:
-        """As large as the source."""
-        if wish.source is None:
-            raise Unprocessable("size: missing: give it as WIDTHxHEIGHT, or give width and height", "size")
-        if wish.source.upload is not None:
-            found = self.uploads.get(owner, wish.source.upload)
-            return f"{found.width}x{found.height}"
-        request = self.get(owner, str(wish.source.render)).request
-        return f"{request.width}x{request.height}"
-
-    def _model(self, name: str) -> str:
-        if name not in self.settings.models:
-            raise Unprocessable(f"model: there is no {name!r} here: {', '.join(self.settings.models)}", "model")
-        return self.settings.models[name]
-
-    def _name(self, record: Record) -> str:
-        return str(record.shown.get("model", self.settings.default_model))
-
-    def _parent(self, owner: str, id: str) -> Record:
-        record = self.get(owner, id)
-        if record.state != "finished":
-            raise Conflict(f"render {id} is {record.state}: only a finished one can be painted on", "id")
-        return record
-
     # -- looking
 
     def get(self, owner: str | None, id: str) -> Record:
         """A render; another owner's is not there."""
-        record = self.records.get(id)
-        if owner not in (None, record.owner):
-            raise NotFound("there is no such render", "id")
-        return record
+        return owned(self.records, owner, id)
 
     def view(self, record: Record, far: bool = False) -> RenderView:
         """A record as clients see it; with `far`, how far its canvas is."""
         progress = self._progress(record) if far and record.started is not None else None
-        return RenderView.of(record, self._name(record), progress)
+        return RenderView.of(record, self.wishes.model_of(record), progress)
 
     def list(self, owner: str | None, after: str | None, limit: int) -> tuple[list[Record], bool]:
         """The newest renders of an owner, or those before render `after`; and whether there are more."""
@@ -371,21 +243,3 @@ def expired(records: Records, retain_s: float) -> list[str]:
         except NotFound:
             continue
     return gone
-
-
-def _as_called(planned: RenderRequest, request: RenderRequest) -> RenderRequest:
-    """The planned request with the places that hold everywhere in it, in place of copies at hand."""
-    update: dict[str, Any] = {}
-    for field in PICTURES:
-        made, asked = getattr(planned, field), getattr(request, field)
-        if made is not None:
-            update[field] = made.model_copy(update={"path": asked.path})
-    for field in SHAPES:
-        pairs = zip(getattr(planned, field), getattr(request, field), strict=True)
-        update[field] = tuple(
-            made
-            if made.mask is None
-            else made.model_copy(update={"mask": made.mask.model_copy(update={"path": asked.mask.path})})
-            for made, asked in pairs
-        )
-    return planned.model_copy(update=update)

@@ -12,6 +12,7 @@ from raytile.canvas.bytes import Bytes
 from raytile.errors import CanvasError
 from raytile.events import (
     Event,
+    PreviewStored,
     RenderStarted,
     RolledBack,
     StepDone,
@@ -175,6 +176,8 @@ class FeedListener:
                         "seconds": round(self._clock() - self._begun, 3),
                     },
                 )
+            case PreviewStored(level, step):
+                self._feed.post("preview", {"level": level, "step": step})
             case TileDone():
                 self._feed.post("tile", {"tiles": [event.tile]})
             case WorkerReady(worker) | WorkerJoined(worker):

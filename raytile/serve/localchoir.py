@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import random
 import secrets
 import tempfile
 import threading
@@ -16,7 +17,7 @@ from raytile.serve.desk import expired
 from raytile.serve.feed import FeedListener, FeedWriter, post_now
 from raytile.serve.records import Record, Records
 from raytile.serve.settings import Settings
-from raytile.serve.uploads import at_hand
+from raytile.serve.uploads import Uploads, at_hand
 
 LOG = logging.getLogger("raytile.serve")
 LOOK = 1.0
@@ -39,6 +40,7 @@ class LocalChoir:
         self._cancelled = False
         self._asked = 0.0
         self._later: dict[str, float] = {}
+        self._uploads = Uploads(records.objects, records.clock, random.SystemRandom(), settings.max_pixels)
         self._scratch = tempfile.TemporaryDirectory(prefix="raytile-render-")
         self._pool = api.make_pool(in_process=True)
         self._thread = threading.Thread(target=self._run, name="local-choir", daemon=True)
@@ -72,6 +74,7 @@ class LocalChoir:
                 if self._settings.retain_s is not None and time.monotonic() - swept > SWEEP:
                     swept = time.monotonic()
                     expired(self._records, self._settings.retain_s)
+                    self._uploads.expire(self._records.clock() - self._settings.retain_s)
             except RaytileError as error:
                 LOG.warning("the queue cannot be read: %s", first_line(error))
             except Exception:
@@ -113,6 +116,7 @@ class LocalChoir:
                 pool=self._pool,
                 device=self._settings.device,
                 lease=self._settings.lease,
+                preview_every=self._settings.preview_every,
                 listeners=[FeedListener(feed, time.monotonic)],
                 stop=self._stop,
             )

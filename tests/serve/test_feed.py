@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from raytile.canvas.bytes import Bytes, MemoryBytes
 from raytile.errors import CanvasError
-from raytile.events import Counts, RenderStarted, StepDone, TileDone, WorkerLost, WorkerReady
+from raytile.events import Counts, PreviewStored, RenderStarted, StepDone, TileDone, WorkerLost, WorkerReady
 from raytile.serve import feed
 from raytile.serve.feed import FeedListener, FeedReader, FeedWriter, merged, read_feed
 
@@ -129,13 +129,14 @@ def test_a_listener_tells_a_render(objects: Bytes) -> None:
     listen(WorkerReady(0, "n", 1, "cpu", "p", "v", 0))
     listen(WorkerReady(1, "n", 2, "cpu", "p", "v", 0))
     listen(StepDone(0, 1, 2, 4, 2, 4))
+    listen(PreviewStored(0, 2))
     listen(WorkerLost(1, "gone"))
     listen(WorkerLost(1, "gone"))
     for tile in (4, 2):
         listen(TileDone(0, tile, "l", "p", Counts()))
     writer.close()
     told = [(event["event"], event["data"]) for event in read_feed(objects, ID)]
-    assert [name for name, _ in told if name != "tile"] == ["started", "worker", "worker", "step", "worker"]
+    assert [name for name, _ in told if name != "tile"] == ["started", "worker", "worker", "step", "preview", "worker"]
     assert [data["workers"] for name, data in told if name == "worker"] == [1, 2, 1]
     assert [tile for name, data in told if name == "tile" for tile in data["tiles"]] == [4, 2]
     step = next(data for name, data in told if name == "step")

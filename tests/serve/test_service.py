@@ -27,22 +27,22 @@ def idle(tmp_path: Path) -> Iterator[Service]:
 
 
 def test_a_picture_is_painted_and_is_the_one_that_the_library_paints(service: Service, tmp_path: Path) -> None:
-    answer = service.client.post("/v1/renders", json={**SMALL, "seed": 3, "metadata": {"for": "me"}})
+    answer = service.client.post("/v1/renders", json={**SMALL, "steps": 6, "seed": 3, "metadata": {"for": "me"}})
     assert answer.status_code == 202
     made = answer.json()
     assert answer.headers["location"] == f"/v1/renders/{made['id']}" == made["links"]["self"]
     assert (made["state"], made["width"], made["height"], made["model"]) == ("queued", 96, 64, "toy")
-    assert made["request"] == {**SMALL, "seed": 3, "metadata": {"for": "me"}, "model": "toy"}
+    assert made["request"] == {**SMALL, "steps": 6, "seed": 3, "metadata": {"for": "me"}, "model": "toy"}
     events = service.events(made["id"])
     assert [event["id"] for event in events] == [*range(1, len(events) + 1)]
     names = [event["event"] for event in events]
     assert names[0] == "queued"
     assert names[-1] == "finished"
-    assert {"started", "worker", "step", "tile"} <= {*names}
+    assert {"started", "worker", "step", "preview", "tile"} <= {*names}
     found = service.client.get(made["links"]["self"]).json()
     assert found["state"] == "finished"
     assert found["progress"]["tiles_done"] == found["tiles"]
-    wish = RenderRequest(prompt="islands", width=96, height=64, steps=2, seed=3, model="toy")
+    wish = RenderRequest(prompt="islands", width=96, height=64, steps=6, seed=3, model="toy")
     mine = api.render(wish, tmp_path / "mine.zarr", in_process=True)
     assert found["digest"] == mine.head().summary["pixels_sha256"] == events[-1]["data"]["digest"]  # type: ignore[index]
     tiles = [tile for event in events if event["event"] == "tile" for tile in event["data"]["tiles"]]
