@@ -116,6 +116,7 @@ export class Compose {
     const hidden = [...this.wordList.querySelectorAll("[hidden]")];
     for (const word of hidden) word.hidden = false;
     button.remove();
+    this.wordList.classList.add("all");
     hidden[0]?.focus();
   }
 

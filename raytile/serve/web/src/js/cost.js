@@ -31,11 +31,10 @@ export class Cost {
   }
 
   show(plan) {
-    const time = plan.seconds ?? plan.estimated_seconds;
-    this.element.replaceChildren(
-      h("strong", {}, Number.isFinite(time) ? `About ${duration(time)}` : "Time not known yet"),
-      h("span", {}, [plural(plan.evaluations, "evaluation"), plural(plan.tiles, "tile"), plan.cost ? money(plan) : null].filter(Boolean).join(" · ")));
-    this.element.title = plan.bytes ? `Workers exchange about ${bytes(plan.bytes)}` : "";
+    const figures = [plural(plan.evaluations, "evaluation"), plural(plan.tiles, "tile"), plan.cost === null || plan.cost === undefined ? null : money(plan.cost)].filter(Boolean);
+    const known = Number.isFinite(plan.seconds);
+    this.element.replaceChildren(h("strong", {}, known ? `About ${duration(plan.seconds)}` : figures.shift()), h("span", {}, figures.join(" · ")));
+    this.element.title = `${bytes(plan.bytes)} of pixels and latents; up to ${plural(plan.useful_workers, "worker")} at once${known ? "" : "; how long it takes is known once a render has finished"}`;
   }
 
   clear() {
@@ -45,4 +44,4 @@ export class Cost {
   }
 }
 
-const money = ({ cost, currency }) => `${cost < 0.01 ? "under 0.01" : cost.toFixed(2)}${currency ? ` ${currency}` : ""}`;
+const money = (cost) => (cost > 0 && cost < 0.01 ? "costs less than 0.01" : `costs ${cost.toFixed(2)}`);

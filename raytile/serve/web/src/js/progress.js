@@ -57,6 +57,7 @@ export class Progress {
     while (list.children.length > places) list.lastChild.remove();
     while (list.children.length < places) list.append(h("li"));
     [...list.children].forEach((one, n) => { one.className = n < live.workers ? "" : "gone"; });
+    list.hidden = !places;
     text.textContent = live.workers ? `${plural(live.workers, "worker")} at work` : "Workers are on their way";
   }
 }

@@ -2,12 +2,13 @@
 
 import { ask, get, hasKey, remove, send, words } from "./api.js";
 import { askSize, confirm } from "./dialogs.js";
-import { h, icon, iconButton, note } from "./dom.js";
+import { h, icon, note } from "./dom.js";
 import { STATES, ago, bytes, duration, size } from "./format.js";
 import { ended, next, start } from "./live.js";
 import { Progress } from "./progress.js";
 import { Repaint } from "./repaint.js";
 import { follow } from "./sse.js";
+import { Tools, sidesOf } from "./tools.js";
 import { Viewer } from "./viewer.js";
 
 const FORMATS = ["png", "jpeg", "webp", "tiff"];
@@ -119,7 +120,7 @@ export class Show {
       ready: () => { this.waiting.replaceChildren(); this.stage.dataset.ready = "true"; },
       refreshed: (version) => { this.stage.dataset.version = version; },
     });
-    this.#tools();
+    this.tools = new Tools(this.stage, this.viewer, sidesOf(this.settled));
     this.viewer.open(`${this.path}.dzi`, { at: this.at }).catch((error) => this.waiting.replaceChildren(h("span", { class: "error" }, words(error))));
   }
 
@@ -127,32 +128,6 @@ export class Show {
     if (this.warned) return;
     this.warned = true;
     note("Part of the picture could not be fetched.", { bad: true, action: { label: "Try again", run: () => { this.warned = false; this.viewer?.refresh(); } } });
-  }
-
-  #tools() {
-    const { viewer } = this;
-    const tools = h("div", { class: "tools top", role: "toolbar", "aria-label": "View" });
-    this.seamButton = iconButton("seam", "Show how the sides meet (s)", () => this.seam(), { "aria-pressed": "false" });
-    this.seamButton.hidden = this.#sides() === "none";
-    tools.append(this.seamButton, iconButton("plus", "Zoom in (+)", () => viewer.zoom(1.6)), iconButton("minus", "Zoom out (−)", () => viewer.zoom(1 / 1.6)),
-      iconButton("fit", "All of it (0)", () => viewer.home()), iconButton("full", "Full screen (f)", () => fullScreen()));
-    this.stage.append(tools);
-    this.seamNote = h("p", { class: "seam-note", hidden: true }, "The picture repeats: the sides meet in the middle.");
-    this.stage.append(this.seamNote);
-  }
-
-  #sides() {
-    const { wrap, topology } = this.settled;
-    return topology === "equirectangular" ? "x" : (wrap ?? "none");
-  }
-
-  seam() {
-    const sides = this.#sides();
-    if (!this.viewer?.item || sides === "none" || this.painting) return;
-    const on = this.viewer.seam === "none";
-    this.viewer.showSeam(on ? sides : "none");
-    this.seamButton.setAttribute("aria-pressed", String(on));
-    this.seamNote.hidden = !on;
   }
 
   #follow() {
@@ -170,12 +145,17 @@ export class Show {
   }
 
   #told({ event, data }) {
-    const { at = Date.now() / 1000, data: inner } = data;
-    this.live = next(this.live, { event, at, data: inner ?? data });
+    const { at, ...inner } = data;
+    this.live = next(this.live, { event, at, data: inner });
     if (this.live.state !== "queued") this.#view();
-    if (["preview", "tile", "step"].includes(event)) this.#look();
+    if (event === "preview" || (event === "tile" && this.#inSight(inner.tiles))) this.#look();
     if (ended(event)) this.#finished();
     this.#fill();
+  }
+
+  #inSight(tiles) {
+    const { tile, columns } = this.record;
+    return !tile || !columns || tiles.some((n) => this.viewer?.sees([(n % columns) * tile, Math.floor(n / columns) * tile, tile, tile]));
   }
 
   // The picture has changed: look at it anew, not too often.
@@ -242,7 +222,7 @@ export class Show {
 
   repaint() {
     if (this.live.state !== "finished" || !this.viewer?.item || this.painting) return;
-    if (this.viewer.seam !== "none") this.seam();
+    this.tools.seam(false);
     this.painting = new Repaint(this, {
       done: (made) => { this.#endRepaint(); this.told.go(`#/renders/${made.id}`); }, left: () => this.#endRepaint(),
     });
@@ -259,11 +239,8 @@ export class Show {
 
   shortcut(key) {
     if (this.painting?.shortcut(key)) return true;
-    const keys = {
-      r: () => this.repaint(), u: () => this.larger(), s: () => this.seam(), f: fullScreen, "+": () => this.viewer?.zoom(1.6), "=": () => this.viewer?.zoom(1.6),
-      "-": () => this.viewer?.zoom(1 / 1.6), 0: () => this.viewer?.home(), Escape: () => this.viewer?.seam !== "none" && this.seam(),
-    };
-    if (!(key in keys)) return false;
+    const keys = { r: () => this.repaint(), u: () => this.larger() };
+    if (!(key in keys)) return this.tools?.shortcut(key) ?? false;
     keys[key]();
     return true;
   }
@@ -287,9 +264,3 @@ function save(href, name) {
   link.click();
   link.remove();
 }
-
-export function fullScreen() {
-  if (document.fullscreenElement) document.exitFullscreen();
-  else document.getElementById("stage").requestFullscreen?.();
-}
-
