@@ -75,6 +75,7 @@ LIBRARIES = {
         "cli_picture.py",
         "cli_remote.py",
         "cli_rework.py",
+        "cli_serve.py",
         "train/cli.py",
     ),
     "httpx2": ("remote.py",),
