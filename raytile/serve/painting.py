@@ -1,98 +1,95 @@
-"""Renders that a client waits for: watched together, and all called off when it leaves."""
+"""One render of a record, from its claim to its end: what every choir does, whoever lends the workers."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import suppress
-from dataclasses import dataclass, field
-from typing import Any, TypeVar
+import logging
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal
 
-import anyio
-from fastapi import Request
+from raytile import api
+from raytile.engine.pool import Pool
+from raytile.errors import CanvasError, ClusterError, RaytileError, RenderCancelled, first_line
+from raytile.events import Listener
+from raytile.serve.feed import FeedListener, FeedWriter, post_now
+from raytile.serve.records import Record, Records
+from raytile.serve.settings import Settings
+from raytile.serve.uploads import at_hand
 
-from raytile.serve.desk import Desk
-from raytile.serve.errors import Conflict, ServiceError
-from raytile.serve.records import Record
-from raytile.serve.sse import follow
-
-T = TypeVar("T")
-
-
-class RenderBroke(ServiceError):
-    """A picture could not be painted, through no fault of the client."""
-
-    code = "render_failed"
+LOG = logging.getLogger("raytile.serve")
+Result = Literal["ended", "left", "later"]
+"""What became of a render: it has ended; it was left where it is, because its choir goes; it cannot be had now."""
 
 
-class Left(Exception):
-    """The client is gone."""
+def claimed(record: Record, service: str, clock: Callable[[], float]) -> Record | None:
+    """The record as the service that holds it from now on writes it; None for one that has ended."""
+    if record.terminal:
+        return None
+    now = clock()
+    if record.cancel_asked:
+        return record.but(state="cancelled", ended=now)
+    return record.but(state="running", service=service, claims=record.claims + 1, started=record.started or now)
 
 
-@dataclass
-class Party:
-    """The renders of one request of `owner`."""
+def paint(
+    settings: Settings,
+    records: Records,
+    record: Record,
+    pool: Pool,
+    scratch: Path,
+    stop: Callable[[], bool],
+    wanted: Callable[[], bool],
+    listeners: Sequence[Listener] = (),
+) -> Result:
+    """Paint a record that is claimed, and write its end down, once: `Result` says what became of it.
 
-    desk: Desk
-    owner: str
-    ids: list[str] = field(default_factory=list)
-
-    async def take(self, submit: Callable[[], Record]) -> str:
-        """One more render; its id. Whatever goes wrong calls off all of them."""
-        try:
-            record = await anyio.to_thread.run_sync(submit)
-        except BaseException:
-            await self.call_off()
-            raise
-        self.ids.append(record.id)
-        return record.id
-
-    async def events(self, id: str) -> AsyncIterator[dict[str, Any] | None]:
-        """What happens in a render (None: nothing, for now) until it is finished. Raises `RenderBroke` or `Conflict` if
-        it ends otherwise."""
-        async for event in follow(self.desk, id, 0):
-            if event is not None and event["event"] == "failed":
-                raise RenderBroke(f"render {id} failed: GET /v1/renders/{id} says why")
-            if event is not None and event["event"] == "cancelled":
-                raise Conflict(f"render {id} was cancelled", "id")
-            yield event
-
-    async def finished(self, id: str) -> Record:
-        """Wait for a render; its record. Raises as `events` does."""
-        async for _ in self.events(id):
-            pass
-        return await anyio.to_thread.run_sync(self.desk.records.get, id)
-
-    async def call_off(self) -> None:
-        """End all that has not ended, whatever else is being cancelled."""
-        with anyio.CancelScope(shield=True):
-            await anyio.to_thread.run_sync(self._cancel_all)
-
-    def _cancel_all(self) -> None:
-        for id in self.ids:
-            with suppress(ServiceError):  # it has ended, or is forgotten
-                self.desk.cancel(self.owner, id)
-
-
-async def while_there(request: Request, party: Party, work: Callable[[], Awaitable[T]]) -> T:
-    """What `work` gives; all of the party is called off if it fails, or if the client leaves, which raises `Left`."""
-    found: list[T] = []
+    `stop`: whether to end now; `wanted`: asked after that, whether the render itself is still wanted, only not here."""
+    feed = FeedWriter(records.objects, record.id, records.clock)
     try:
-        async with anyio.create_task_group() as group:
+        canvas = api.render(
+            at_hand(record.request, records.objects, scratch),
+            records.canvas(record.id),
+            resume=True,
+            pool=pool,
+            device=settings.device,
+            lease=settings.lease,
+            listeners=[FeedListener(feed, time.monotonic), *listeners],
+            stop=stop,
+        )
+        summary = canvas.head().summary or {}
+        end: dict[str, Any] = {"state": "finished", "summary": summary, "digest": summary.get("pixels_sha256")}
+    except RenderCancelled:
+        if wanted():
+            return "left"
+        end = {"state": "cancelled"}
+    except (CanvasError, ClusterError) as error:  # another process paints it, or the store is away
+        LOG.warning("render %s waits: %s", record.id, first_line(error))
+        return "later"
+    except Exception as error:
+        if not isinstance(error, RaytileError):
+            LOG.exception("render %s failed", record.id)
+        end = {"state": "failed", "error": first_line(error).replace(records.objects.where, "the store")}
+    finally:
+        feed.close()
+    finish(records, record, end)
+    return "ended"
 
-            async def listen() -> None:
-                while (await request.receive())["type"] != "http.disconnect":
-                    pass
-                group.cancel_scope.cancel()
 
-            group.start_soon(listen)
-            found.append(await work())
-            group.cancel_scope.cancel()
-    except BaseException as error:
-        await party.call_off()
-        while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-            error = error.exceptions[0]
-        raise error from None
-    if not found:
-        await party.call_off()
-        raise Left
-    return found[0]
+def finish(records: Records, record: Record, end: dict[str, Any]) -> None:
+    """Write the end of a render down, unless somebody else holds it by now; whoever does tells its watchers."""
+
+    def change(now: Record) -> Record | None:
+        if now.terminal or (now.service, now.claims) != (record.service, record.claims):
+            return None
+        return now.but(**end, ended=records.clock())
+
+    ended = records.change(record.id, change)
+    if ended is not None:
+        tell(records, ended)
+
+
+def tell(records: Records, ended: Record) -> None:
+    """The last event of a render."""
+    data = {"error": ended.error} if ended.error else {"digest": ended.digest}
+    post_now(records.objects, ended.id, records.clock, ended.state, data)

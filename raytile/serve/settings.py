@@ -25,8 +25,9 @@ class Settings(BaseSettings):
     store: a directory or s3://BUCKET/PREFIX, where records and canvases lie. keys: whether requests need an API key
     ("auto": where there are any, and always off loopback). models: names that clients may ask for, and what they
     mean; the first is the default. max_*: what a request may ask for, in pixels, steps, regions, bytes (body of JSON,
-    upload), unfinished renders (of one key, of all). max_workers: of the service. min_warm, warm_idle_s: workers that
-    are kept loaded without work, and for how long the others are. retain_s: seconds after which an ended render is
+    upload), unfinished renders (of one key, of all). max_workers: of the service. max_running: renders that are open
+    at once, some of them at rest. modules: models that a worker keeps loaded. min_warm, warm_idle_s: workers that are
+    kept without work, and for how long the others are. retain_s: seconds after which an ended render is
     removed (None: never). preview_every: steps between previews. cost_per_1000_evaluations: what plans quote.
     lease: seconds after which a silent driver or supervisor counts as dead. presign: seconds that a link to a finished
     picture in S3 holds; 0: the service streams it itself."""
@@ -47,6 +48,8 @@ class Settings(BaseSettings):
     max_renders_per_key: Count = 100
     max_queue: Count = 1000
     max_workers: Literal["auto"] | Count = "auto"
+    max_running: Count = 16
+    modules: Count = 2
     min_warm: int = Field(default=0, ge=0)
     warm_idle_s: Seconds = 60.0
     worker_resources: dict[str, Any] = Field(default_factory=dict)
