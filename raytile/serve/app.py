@@ -19,8 +19,9 @@ from raytile.serve.errors import BY_STATUS, ServiceError, Unprocessable, body, h
 from raytile.serve.guard import BodyRefused, Guard
 from raytile.serve.settings import Settings
 
-ROUTES = ("renders", "admin", "uploads", "content", "images", "zoom", "page")
-"""Modules `routes_NAME`, each with a `router`; the page comes last, since it takes every path that is left."""
+ROUTES = ("zoom", "renders", "admin", "uploads", "content", "images", "page")
+"""Modules `routes_NAME`, each with a `router`: zoom first, since ID.dzi looks like an id; the page last, since it takes
+every path that is left."""
 
 
 _JSON = re.compile(r"\s*application/(json|[\w.+-]+\+json)\s*(;|$)", re.IGNORECASE)

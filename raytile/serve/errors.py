@@ -95,6 +95,12 @@ class Busy(ServiceError):
     status, type, code = 429, "rate_limit_error", "rate_limit_exceeded"
 
 
+class NotOffered(ServiceError):
+    """A standard has it, and this service does not."""
+
+    status, type, code = 501, "invalid_request_error", "not_offered"
+
+
 class Unavailable(ServiceError):
     """Store or cluster do not answer."""
 
@@ -103,7 +109,7 @@ class Unavailable(ServiceError):
 
 KINDS: tuple[type[ServiceError], ...] = (
     BadRequest, Unauthorized, Forbidden, NotFound, NotAllowed, SlowBody, Conflict, TooLarge, WrongKind, OutOfRange,
-    Unprocessable, Busy, Unavailable, ServiceError,
+    Unprocessable, Busy, NotOffered, Unavailable, ServiceError,
 )  # fmt: skip
 BY_STATUS = {kind.status: kind for kind in KINDS}
 _OURS: tuple[tuple[type[RaytileError], type[ServiceError]], ...] = (
