@@ -9,10 +9,10 @@ from fastapi import APIRouter, Header, Path, Query, Response
 
 from raytile.serve.access import Painter, Reader, TheDesk, answers
 from raytile.serve.desk import Desk
-from raytile.serve.errors import ServiceError, Unprocessable
-from raytile.serve.names import is_id
+from raytile.serve.errors import ServiceError
+from raytile.serve.names import RENDER
 from raytile.serve.records import Record
-from raytile.serve.schemas import PlanView, RenderList, RenderView, RepaintWish, UpscaleWish, Wish
+from raytile.serve.schemas import ID, PlanView, RenderList, RenderView, RepaintWish, UpscaleWish, Wish
 from raytile.serve.sse import EventStream, asked_after, follow
 
 router = APIRouter(prefix="/v1", tags=["renders"])
@@ -63,11 +63,11 @@ def list_renders(
     desk: TheDesk,
     who: Reader,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
-    after: Annotated[str | None, Query(max_length=64, description="The id of the last one you have.")] = None,
+    after: Annotated[
+        str | None, Query(pattern=ID.format(RENDER), description="The id of the last one you have.")
+    ] = None,
 ) -> RenderList:
     """Your renders, the newest first."""
-    if after is not None and not is_id(after):
-        raise Unprocessable("after: must be the id of a render", "after")
     found, more = desk.list(who.sees, after, limit)
     return RenderList(data=[desk.view(record) for record in found], has_more=more)
 
@@ -116,7 +116,7 @@ def upscale_render(
 
 @router.get(
     "/renders/{id}/events",
-    response_class=EventStream,
+    response_class=Response,
     responses={
         200: STREAM,
         204: {"description": "You have seen all of its events: there is nothing to come back for."},

@@ -9,13 +9,20 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from raytile.plan.request import MAX_SIDE, Enlarge, Form, Share, Sync, Weights, Wrap
 from raytile.plan.scene import Region, Shape, Tileset
+from raytile.serve.names import RENDER, UPLOAD
 from raytile.serve.records import Kind, Record, State
 
 Words = Annotated[str, Field(max_length=10_000)]
 Side = Annotated[int, Field(ge=1, le=MAX_SIDE)]
 Label = Annotated[str, Field(min_length=1, max_length=64)]
 Note = Annotated[str, Field(max_length=512)]
-Size = Annotated[str, Field(max_length=32, examples=["2048x1024"], description="WIDTHxHEIGHT in pixels.")]
+Size = Annotated[
+    str,
+    Field(
+        pattern=r"^[1-9][0-9]{0,6}[xX×][1-9][0-9]{0,6}$", examples=["2048x1024"], description="WIDTHxHEIGHT in pixels."
+    ),
+]
+ID = "^{}[0-9a-f]{{24}}$"
 SERVICE = {"priority", "metadata", "cancel_on_disconnect"}
 """Fields of a wish that say nothing of the picture."""
 
@@ -27,8 +34,8 @@ class _Closed(BaseModel):
 class PictureRef(_Closed):
     """A picture of the service: an upload, or a finished render."""
 
-    upload: str | None = Field(default=None, max_length=64)
-    render: str | None = Field(default=None, max_length=64)
+    upload: str | None = Field(default=None, pattern=ID.format(UPLOAD))
+    render: str | None = Field(default=None, pattern=ID.format(RENDER))
 
     @model_validator(mode="after")
     def _one(self) -> PictureRef:
