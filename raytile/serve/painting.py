@@ -54,6 +54,7 @@ def paint(
             pool=pool,
             device=settings.device,
             lease=settings.lease,
+            preview_every=settings.preview_every,
             listeners=[FeedListener(feed, time.monotonic), *listeners],
             stop=stop,
         )
