@@ -39,7 +39,7 @@ def who_asks(request: Request, desk: Annotated[Desk, Depends(desk_of)]) -> Who:
     if keys_wanted(desk):
         return desk.keys.who(request.headers.get("authorization"))
     # A browser on this machine sends what any page tells it to, under whatever name that page has for loopback.
-    if is_loopback(desk.settings) and _name(request.headers.get("host", "")) not in LOOPBACK:
+    if is_loopback(desk.settings) and host_name(request.headers.get("host", "")) not in LOOPBACK:
         raise Forbidden("without API keys this service is asked as localhost only")
     origin = request.headers.get("origin")
     if origin not in (None, "null") and origin.partition("://")[2] != request.headers.get("host"):
@@ -47,7 +47,7 @@ def who_asks(request: Request, desk: Annotated[Desk, Depends(desk_of)]) -> Who:
     return LOCAL
 
 
-def _name(host: str) -> str:
+def host_name(host: str) -> str:
     """The name in a Host header, without the port."""
     return host.partition("]")[0] + "]" if host.startswith("[") else host.partition(":")[0]
 

@@ -39,14 +39,19 @@ def make_app(settings: Settings, desk: Desk) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.desk, app.state.settings = desk, settings
-    app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(HTTPException, _refused)
-    app.add_exception_handler(RaytileError, _ours)
+    refusals(app)
     for name in ROUTES:
         if find_spec(f"raytile.serve.routes_{name}") is not None:
             app.include_router(import_module(f"raytile.serve.routes_{name}").router)
     app.add_middleware(Guard, limit=lambda method, path: _limit(settings, method, path))
     return app
+
+
+def refusals(app: FastAPI) -> None:
+    """Let an app say what went wrong in the one shape."""
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _refused)
+    app.add_exception_handler(RaytileError, _ours)
 
 
 def _limit(settings: Settings, method: str, path: str) -> int | None:
