@@ -232,7 +232,8 @@ def open_records(settings: Settings, clock: Callable[[], float]) -> Records:
 
 
 def expired(records: Records, retain_s: float) -> list[str]:
-    """Remove the renders that ended so many seconds ago; returns their ids."""
+    """Remove the renders that ended so many seconds ago, and uploads that are as old; returns the renders' ids."""
+    Uploads(records.objects, records.clock, random.Random(), 0).expire(records.clock() - retain_s)
     gone = []
     for id in records.owned(None):
         try:
