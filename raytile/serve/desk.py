@@ -15,11 +15,11 @@ from raytile.canvas.place import bytes_at, is_remote, where
 from raytile.errors import CanvasError
 from raytile.plan.cost import foretell
 from raytile.plan.route import Partition
-from raytile.serve import limits
 from raytile.serve.errors import Conflict, NotFound
 from raytile.serve.feed import FeedReader, post_now
 from raytile.serve.keys import Keys
 from raytile.serve.ledger import Ledger
+from raytile.serve.limits import Admission
 from raytile.serve.names import RENDER, new_id
 from raytile.serve.records import Record, Records
 from raytile.serve.schemas import PlanLevel, PlanView, Progress, RenderView, RepaintWish, Stats, UpscaleWish, Wish
@@ -58,6 +58,7 @@ class Desk:
         self.uploads = Uploads(records.objects, clock, rng, settings.max_pixels)
         self.wishes = Wishes(settings, records, self.uploads)
         self.ledger = Ledger(records, clock)
+        self._admission = Admission(self.ledger, settings)
 
     # -- taking in
 
@@ -119,7 +120,7 @@ class Desk:
             before = self.records.repeated(owner, *said)
             if before is not None:
                 return before
-        limits.admit(self.ledger, self.settings, owner, self.running())
+        self._admission.admit(owner, idempotency, self.clock(), self.running())
         made = settle_it()
         now = self.clock()
         record = Record(

@@ -17,7 +17,6 @@ FRESH = 0.5
 """Seconds for which a look at the queue is good enough."""
 UNKNOWN_SECONDS = 30.0
 """What a render is taken to last while none has finished."""
-LONGEST = 3600
 
 
 class Waiting(NamedTuple):
@@ -41,7 +40,6 @@ class Ledger:
         self._waiting: dict[str, Waiting] = {}
         self._paces: deque[Pace] = deque(maxlen=REMEMBERED)
         self._looked: float | None = None
-        self._promised: dict[str, float] = {}
 
     def waiting(self) -> dict[str, Waiting]:
         """The renders that have not ended, the oldest first."""
@@ -72,20 +70,12 @@ class Ledger:
             found = [pace.per_second for pace in self._paces if model in (None, pace.model)]
         return median(found) if found else None
 
-    def retry_after(self, owner: str | None, running: int) -> int:
-        """Whole seconds after which there should be room for one more render (of `owner`; None: of anybody).
-
-        A place comes free whenever one of the `running` renders ends; whoever was refused before comes first."""
+    def slot(self, owner: str | None, running: int) -> float:
+        """Seconds after which one of the renders (of `owner`; None: of anybody) ends, with `running` under way."""
         mine = [each for each in self.waiting().values() if owner in (None, each.owner)]
         pace = self.per_second()
         mean = sum(each.evaluations for each in mine) / max(1, len(mine))
-        seconds = (UNKNOWN_SECONDS if pace is None else mean / pace) / max(1, running)
-        now, name = self._clock(), owner or ""
-        with self._lock:
-            self._promised = {who: due for who, due in self._promised.items() if due > now}
-            due = min(max(now, self._promised.get(name, now)) + seconds, now + LONGEST)
-            self._promised[name] = due
-        return max(1, -int(-(due - now) // 1))
+        return (UNKNOWN_SECONDS if pace is None else mean / pace) / max(1, running)
 
     def _remember(self, ids: list[str]) -> None:
         for id in reversed(ids):

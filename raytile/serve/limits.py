@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import threading
+
 from raytile.plan.plan import Plan
 from raytile.plan.request import RenderRequest
 from raytile.serve.errors import Busy, Unprocessable
 from raytile.serve.ledger import Ledger
+from raytile.serve.promises import Promises
 from raytile.serve.settings import Settings
 
 MAX_TILES = 2**16
+PROMISED = 64
+"""Places that are promised at once, where a queue holds fewer."""
 
 
 def check_request(request: RenderRequest, settings: Settings) -> None:
@@ -34,14 +39,28 @@ def check_plan(plan: Plan, settings: Settings) -> None:
         raise Unprocessable(f"tile: makes {plan.tiling.count} tiles, at most {MAX_TILES}: choose larger ones", "tile")
 
 
-def admit(ledger: Ledger, settings: Settings, owner: str, running: int) -> None:
-    """Whether one more render of `owner` may wait. Raises `Busy`, with the seconds to wait."""
-    waiting = ledger.waiting()
-    if len(waiting) >= settings.max_queue:
-        raise Busy("the queue is full: come again later", retry_after=ledger.retry_after(None, running))
-    mine = sum(each.owner == owner for each in waiting.values())
-    if mine >= settings.max_renders_per_key:
-        raise Busy(
-            f"{mine} renders of this key have not ended, at most {settings.max_renders_per_key} may: come again later",
-            retry_after=ledger.retry_after(owner, running),
-        )
+class Admission:
+    """Who may come into the queue: not more in all than it holds, nor more of one owner. Thread-safe."""
+
+    def __init__(self, ledger: Ledger, settings: Settings) -> None:
+        self._ledger, self._settings = ledger, settings
+        self._lock = threading.Lock()
+        self._of_all = Promises(max(PROMISED, settings.max_queue))
+        self._of_owners: dict[str, Promises] = {}
+
+    def admit(self, owner: str, name: str | None, now: float, running: int) -> None:
+        """Let one more render of `owner` in; `name` is the Idempotency-Key, if there is one. Raises `Busy`, with the
+        seconds after which there will be a place."""
+        most, here = self._settings.max_renders_per_key, self._settings.max_queue
+        waiting = self._ledger.waiting()
+        mine = sum(each.owner == owner for each in waiting.values())
+        with self._lock:
+            promises = self._of_owners.setdefault(owner, Promises(max(PROMISED, most)))
+            wait = promises.ask(now, name, mine, most, self._ledger.slot(owner, running))
+            if wait is not None:
+                words = f"{mine} renders of this key have not ended, at most {most} may: come again later"
+                raise Busy(words, retry_after=wait)
+            whole = None if name is None else f"{owner} {name}"
+            wait = self._of_all.ask(now, whole, len(waiting), here, self._ledger.slot(None, running))
+            if wait is not None:
+                raise Busy("the queue is full: come again later", retry_after=wait)

@@ -1,0 +1,45 @@
+"""When to come again: each who is refused is promised a place of its own, and finds it there. Pure."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+KEPT = 30.0
+"""Seconds that a promised place is kept after its time."""
+OVER = 1.25
+"""How far beyond its limit a queue may grow to keep promises that turn out to have been too good."""
+LONGEST = 3600.0
+
+
+@dataclass
+class Promises:
+    """Of one queue. `most`: how many may be open at once; who is refused beyond that is told the last time again."""
+
+    most: int
+    _due: dict[str, float] = field(default_factory=dict)
+    _made: int = 0
+
+    def ask(self, now: float, name: str | None, waiting: int, limit: int, slot: float) -> int | None:
+        """Whether one more may come into a queue of `waiting`, of `limit` at most: None if so, else whole seconds to
+        wait. A place comes free every `slot` seconds, as far as is known. Who has a `name` is known again by it; who
+        has none takes any promise that is due."""
+        self._due = {who: due for who, due in self._due.items() if now < due + KEPT}
+        mine = name if name in self._due else next((who for who in self._due if who[:1] == "#"), None)
+        if mine is not None and self._due[mine] <= now and waiting < limit * OVER:
+            del self._due[mine]
+            return None
+        others = len(self._due) - (name in self._due)
+        if waiting + others < limit:
+            self._due.pop(name or "", None)
+            return None
+        due = self._due.get(name or "")
+        if due is None or due <= now:
+            last = max([now, *self._due.values()])
+            due = min(last + slot, now + LONGEST)
+            if len(self._due) < self.most:
+                self._made += 1
+                self._due[name or f"#{self._made}"] = due
+            else:
+                due = max(last, now + slot)
+        return max(1, math.ceil(due - now))
