@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 KEPT = 30.0
 """Seconds that a promised place is kept after its time."""
+SOON = 5.0
+"""Seconds before its time from which a promised place is kept free of others."""
 OVER = 1.25
 """How far beyond its limit a queue may grow to keep promises that turn out to have been too good."""
 LONGEST = 3600.0
@@ -29,7 +31,7 @@ class Promises:
         if mine is not None and self._due[mine] <= now and waiting < limit * OVER:
             del self._due[mine]
             return None
-        others = len(self._due) - (name in self._due)
+        others = sum(due <= now + SOON for who, due in self._due.items() if who != name)
         if waiting + others < limit:
             self._due.pop(name or "", None)
             return None
