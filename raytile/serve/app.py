@@ -10,6 +10,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from raytile import __version__
 from raytile.errors import RaytileError
@@ -76,7 +77,18 @@ async def _refused(request: Request, error: Exception) -> JSONResponse:
     words = {404: "there is nothing at this path", 405: f"this path does not take {request.method}"}
     answer = _answer(kind(words.get(error.status_code, str(error.detail))))
     answer.headers.update(error.headers or {})
+    if error.status_code == 405:
+        answer.headers["Allow"] = ", ".join(_methods(request))
     return answer
+
+
+def _methods(request: Request) -> list[str]:
+    """What the path takes, by any of its routes."""
+    found: set[str] = set()
+    for route in request.app.routes:
+        if route.matches(request.scope)[0] is not Match.NONE:
+            found |= getattr(route, "methods", None) or set()
+    return sorted(found)
 
 
 async def _invalid(request: Request, error: Exception) -> JSONResponse:
