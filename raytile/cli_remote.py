@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -57,10 +56,9 @@ class ServiceOptions:
     key: Key = None
 
     def remote(self, console: Console) -> Remote:
-        from raytile.remote import Remote
+        from raytile.remote import LOOPBACK, Remote
 
-        plain = re.match(r"http://(?!127\.|localhost[:/]|localhost$|\[::1\])", self.url)
-        if self.key and plain:
+        if self.key and self.url.startswith("http://") and not LOOPBACK.match(self.url):
             console.print("warning: the key goes over the network unencrypted: use https", markup=False)
         return Remote(self.url, self.key, news=lambda line: console.print(line, markup=False, soft_wrap=True))
 

@@ -23,6 +23,7 @@ TRIES, AWAY = 8, 3
 """How often a service that is busy, or does not answer at all, is asked again."""
 LONGEST = 60.0
 ENDED = ("finished", "failed", "cancelled")
+LOOPBACK = re.compile(r"https?://(127\.|localhost(?=[:/]|$)|\[::1\])")
 RENDER = re.compile(r"r[0-9a-f]{24}")
 FORMATS = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp", ".tif": "tiff", ".tiff": "tiff"}
 
@@ -39,6 +40,7 @@ class Remote:
     key: str | None = None
     sleep: Callable[[float], None] = time.sleep
     news: Callable[[str], None] = lambda _: None
+    transport: httpx2.BaseTransport | None = None
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#]*)?", self.url):
@@ -169,7 +171,9 @@ class Remote:
         import httpx2
 
         sent = {**(headers or {}), **({"Authorization": f"Bearer {self.key}"} if self.key else {})}
-        with httpx2.Client(timeout=httpx2.Timeout(30.0, read=read), trust_env=False) as client:
+        with httpx2.Client(
+            timeout=httpx2.Timeout(30.0, read=read), trust_env=False, transport=self.transport
+        ) as client:
             following = more.pop("follow_redirects", False)
             for chance in range(TRIES + 1):
                 answer, why = None, ""

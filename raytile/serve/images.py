@@ -18,6 +18,7 @@ from raytile.serve.settings import Settings
 
 Output = Literal["png", "jpeg", "webp"]
 AUTO = "1024x1024"
+SIZE = r"^(auto|[1-9][0-9]{0,6}[xX×][1-9][0-9]{0,6})$"
 B64_PIXELS = 2**26
 """Of pictures that go into JSON; larger ones have a URL."""
 PARTIAL_SIDE = 1024
@@ -46,7 +47,7 @@ class ImageAsk(BaseModel):
     prompt: str = Field(min_length=1, max_length=10_000)
     model: Annotated[str, Field(max_length=64)] | None = None
     n: Annotated[int, Field(ge=1, le=4)] | None = None
-    size: Annotated[str, Field(max_length=32)] | None = Field(default=None, description="WIDTHxHEIGHT, any, or auto.")
+    size: Annotated[str, Field(pattern=SIZE)] | None = Field(default=None, description="WIDTHxHEIGHT, any, or auto.")
     response_format: Literal["url", "b64_json"] | None = None
     output_format: Output | None = None
     output_compression: Annotated[int, Field(ge=0, le=100)] | None = Field(

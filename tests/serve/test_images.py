@@ -142,7 +142,7 @@ def test_outside_its_mask_an_image_stays_as_it_was(client: OpenAI, service: Serv
         ({"output_format": "svg"}, openai.UnprocessableEntityError, "output_format"),
         ({"prompt": ""}, openai.UnprocessableEntityError, "prompt"),
         ({"extra_body": {"steps": 400}}, openai.UnprocessableEntityError, "steps"),
-        ({"stream": True, "size": "0x0"}, openai.UnprocessableEntityError, "width"),
+        ({"stream": True, "size": "0x0"}, openai.UnprocessableEntityError, "size"),
     ],
 )
 def test_refusals_are_the_clients_own_exceptions(client: OpenAI, given: dict[str, Any], kind: Any, param: str) -> None:
