@@ -15,6 +15,8 @@ REMEMBERED = 32
 """Finished renders whose pace is known."""
 FRESH = 0.5
 """Seconds for which a look at the queue is good enough."""
+LATELY, ENOUGH = 60.0, 5
+"""Seconds over which is counted what leaves the queue, and how many tell a pace."""
 UNKNOWN_SECONDS = 30.0
 """What a render is taken to last while none has finished."""
 
@@ -23,6 +25,13 @@ class Waiting(NamedTuple):
     """A render that has not ended."""
 
     owner: str
+    evaluations: int
+
+
+class Gone(NamedTuple):
+    """A render that has left the queue: when, about, and how large it was."""
+
+    at: float
     evaluations: int
 
 
@@ -39,6 +48,8 @@ class Ledger:
         self._lock = threading.Lock()
         self._waiting: dict[str, Waiting] = {}
         self._paces: deque[Pace] = deque(maxlen=REMEMBERED)
+        self._gone: deque[Gone] = deque(maxlen=256)
+        self._busy = 0.0
         self._looked: float | None = None
 
     def waiting(self) -> dict[str, Waiting]:
@@ -49,8 +60,12 @@ class Ledger:
                 self._remember(self._records.owned(None, limit=REMEMBERED))
             if self._looked is None or not 0 <= now - self._looked < FRESH:
                 ids = self._records.queued_ids()
-                self._remember([id for id in self._waiting if id not in {*ids}])
-                known = self._waiting
+                known, there = self._waiting, {*ids}
+                if not known:
+                    self._busy = now
+                left = [id for id in known if id not in there]
+                self._gone.extend(Gone(now, known[id].evaluations) for id in left)
+                self._remember(left[-REMEMBERED:])
                 self._waiting = {id: known[id] for id in ids if id in known}
                 for id in ids:
                     if id not in known and (record := self._read(id)) is not None and not record.terminal:
@@ -71,10 +86,19 @@ class Ledger:
         return median(found) if found else None
 
     def slot(self, owner: str | None, running: int) -> float:
-        """Seconds after which one of the renders (of `owner`; None: of anybody) ends, with `running` under way."""
-        mine = [each for each in self.waiting().values() if owner in (None, each.owner)]
-        pace = self.per_second()
+        """Seconds after which one of the renders (of `owner`; None: of anybody) ends, with `running` under way: by what
+        has left the queue lately, while there was always some, else by the pace of single renders."""
+        all_ = [*self.waiting().values()]
+        mine = [each for each in all_ if owner in (None, each.owner)]
         mean = sum(each.evaluations for each in mine) / max(1, len(mine))
+        share = len(mine) / max(1, len(all_))
+        with self._lock:
+            now = self._clock()
+            since = max(self._busy, now - LATELY)
+            gone = [each.evaluations for each in self._gone if each.at > since]
+        if len(gone) >= ENOUGH and now - since >= 1.0:
+            return mean * (now - since) / max(1, sum(gone)) / max(share, 0.01)
+        pace = self.per_second()
         return (UNKNOWN_SECONDS if pace is None else mean / pace) / max(1, running)
 
     def _remember(self, ids: list[str]) -> None:

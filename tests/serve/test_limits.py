@@ -224,3 +224,16 @@ def test_what_is_kept_no_longer_goes(tmp_path: Path) -> None:
         records.change(new, lambda now: now.but(state="finished", ended=records.clock()))
         assert expired(records, 50.0) == [old]
         assert records.owned(None) == [waiting, new]
+
+
+def test_retry_after_goes_by_what_left_the_queue_lately(tmp_path: Path) -> None:
+    with serving(tmp_path, paint=False) as found:
+        ledger, records = found.desk.ledger, found.desk.records
+        ids = [found.make() for _ in range(8)]
+        ledger.waiting()
+        begun = ledger._busy = records.clock() - 30
+        for id in ids[:6]:
+            records.change(id, lambda now: now.but(state="cancelled"))
+        ledger._looked = begun
+        assert ledger.slot(None, 1) == pytest.approx(30 / 6, rel=0.1)
+        assert ledger.slot("local", 1) == pytest.approx(30 / 6, rel=0.1)
