@@ -1,8 +1,10 @@
 // What a render's events add up to. Pure: `next(live, event)` gives a new one.
+// `level` counts from 0, `step` says how many are done of the `steps` of that level; `plan`: the steps of each level, those
+// of levels to come guessed.
 
 export const start = (record = {}) => ({
   state: record.state ?? "queued", level: 0, levels: 0, step: 0, steps: 0, done: 0, total: 0, seconds: 0, at: 0,
-  tiles: 0, tilesTotal: record.tiles ?? 0, workers: 0, seen: 0, news: [], previews: 0, error: record.error ?? null, ahead: null,
+  plan: [], tiles: 0, tilesTotal: record.tiles ?? 0, workers: 0, seen: 0, news: [], previews: 0, error: record.error ?? null, ahead: null,
 });
 
 const TOLD = { joined: "A worker joined", left: "A worker left", lost: "A worker was lost" };
@@ -19,6 +21,7 @@ export function next(live, { event, data, at }) {
   } else if (event === "step") {
     now.state = "running";
     Object.assign(now, pick(data, ["level", "levels", "step", "steps", "done", "total", "seconds"]), { at });
+    now.plan = Array.from({ length: now.levels }, (_, n) => (n === now.level ? now.steps : (live.plan[n] ?? now.steps)));
   } else if (event === "preview") now.previews += 1;
   else if (event === "tile") now.tiles += data.tiles?.length ?? 1;
   else if (event === "worker") {

@@ -30,19 +30,23 @@ export class Progress {
   }
 
   #steps(live) {
-    const [levels, steps] = [Math.max(1, live.levels), Math.max(1, live.steps)];
-    const fields = Math.min(steps, MOST);
-    const key = `${levels}/${fields}`;
+    const plan = live.plan.length ? live.plan : [1];
+    const fields = plan.map((steps) => Math.min(steps, MOST));
+    const key = fields.join();
     if (key !== this.key) {
       this.key = key;
-      this.line.replaceChildren(...Array.from({ length: levels }, () => h("div", { class: "level" }, Array.from({ length: fields }, () => h("i")))));
+      this.line.replaceChildren(...fields.map((many) => {
+        const level = h("div", { class: "level" }, Array.from({ length: many }, () => h("i")));
+        level.style.flexGrow = many;
+        return level;
+      }));
     }
-    const here = Math.max(0, live.level - 1);
+    const denoised = live.total > 0 && live.done >= live.total;
     [...this.line.children].forEach((level, l) => {
-      const full = live.done && live.done >= live.total ? fields : l < here ? fields : l > here ? 0 : Math.floor((live.step / steps) * fields);
+      const many = fields[l];
+      const full = denoised || l < live.level ? many : l > live.level ? 0 : Math.floor((live.step / Math.max(1, live.steps)) * many);
       [...level.children].forEach((one, n) => {
-        const running = live.state === "running" && live.total > live.done && l === here && n === full;
-        one.className = n < full ? "done" : running ? "now" : "";
+        one.className = n < full ? "done" : live.state === "running" && l === live.level && n === full ? "now" : "";
       });
     });
     this.line.setAttribute("aria-valuemax", String(live.total || 1));
@@ -67,7 +71,7 @@ export function phase(live) {
   if (live.state !== "running") return "";
   if (!live.steps) return "Workers load the model";
   if (live.done >= live.total) return `Finishing tile ${count(Math.min(live.tiles + 1, live.tilesTotal || 1))} of ${count(live.tilesTotal || 1)}`;
-  const level = live.levels > 1 ? `${live.level < live.levels ? "Coarse" : "Fine"} ${live.level}/${live.levels} · ` : "";
+  const level = live.levels > 1 ? `${live.level + 1 < live.levels ? "Coarse" : "Fine"}, ${live.level + 1} of ${live.levels} · ` : "";
   return `${level}step ${live.step} of ${live.steps}`.replace(/^s/, "S");
 }
 
