@@ -120,10 +120,20 @@ class Desk:
             before = self.records.repeated(owner, *said)
             if before is not None:
                 return before
-        self._admission.admit(owner, idempotency, self.clock(), self.running())
-        made = settle_it()
+        with self._admission.place(owner, idempotency, self.clock(), self.running()):
+            ahead = len(self.ledger.waiting())
+            record, fresh = self.records.add(self._written(owner, wish, shown, settle_it()), said)
+            if fresh:
+                self.ledger.note(record)
+        if fresh:
+            post_now(self.records.objects, record.id, self.clock, "queued", {"ahead": ahead}, first=True)
+            self.crew.poke()
+        return record
+
+    def _written(self, owner: str, wish: AnyWish, shown: dict[str, Any], made: Settled) -> Record:
+        """A wish as a record, not kept yet."""
         now = self.clock()
-        record = Record(
+        return Record(
             id=new_id(RENDER, now, self._rng),
             owner=owner,
             created=now,
@@ -140,13 +150,6 @@ class Desk:
             cancel_on_disconnect=wish.cancel_on_disconnect,
             metadata=wish.metadata,
         )
-        record, fresh = self.records.add(record, said)
-        if fresh:
-            ahead = len(self.ledger.waiting())
-            self.ledger.note(record)
-            post_now(self.records.objects, record.id, self.clock, "queued", {"ahead": ahead}, first=True)
-            self.crew.poke()
-        return record
 
     # -- looking
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from raytile.plan.plan import Plan
 from raytile.plan.request import RenderRequest
@@ -46,21 +49,33 @@ class Admission:
         self._ledger, self._settings = ledger, settings
         self._lock = threading.Lock()
         self._of_all = Promises(max(PROMISED, settings.max_queue))
+        self._coming = Counter[str]()
         self._of_owners: dict[str, Promises] = {}
 
-    def admit(self, owner: str, name: str | None, now: float, running: int) -> None:
-        """Let one more render of `owner` in; `name` is the Idempotency-Key, if there is one. Raises `Busy`, with the
+    @contextmanager
+    def place(self, owner: str, name: str | None, now: float, running: int) -> Iterator[None]:
+        """Let one more render of `owner` in; `name` is the Idempotency-Key, if there is one. Its place is taken from
+        the beginning, and free again at the end unless the ledger knows the render by then. Raises `Busy`, with the
         seconds after which there will be a place."""
+        self._admit(owner, name, now, running)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._coming[owner] -= 1
+
+    def _admit(self, owner: str, name: str | None, now: float, running: int) -> None:
         most, here = self._settings.max_renders_per_key, self._settings.max_queue
-        waiting = self._ledger.waiting()
-        mine = sum(each.owner == owner for each in waiting.values())
         with self._lock:
+            waiting = self._ledger.waiting()
+            mine = sum(each.owner == owner for each in waiting.values()) + self._coming[owner]
             promises = self._of_owners.setdefault(owner, Promises(max(PROMISED, most)))
             wait = promises.ask(now, name, mine, most, self._ledger.slot(owner, running))
             if wait is not None:
                 words = f"{mine} renders of this key have not ended, at most {most} may: come again later"
                 raise Busy(words, retry_after=wait)
-            whole = None if name is None else f"{owner} {name}"
-            wait = self._of_all.ask(now, whole, len(waiting), here, self._ledger.slot(None, running))
+            whole, all_ = None if name is None else f"{owner} {name}", len(waiting) + self._coming.total()
+            wait = self._of_all.ask(now, whole, all_, here, self._ledger.slot(None, running))
             if wait is not None:
                 raise Busy("the queue is full: come again later", retry_after=wait)
+            self._coming[owner] += 1

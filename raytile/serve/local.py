@@ -40,7 +40,8 @@ def run(settings: Settings) -> None:
         choir.start()
         try:
             host, port = bound.getsockname()[:2]
-            print(f"raytile serves at http://{f'[{host}]' if ':' in host else host}:{port} (store {settings.store})")
+            at = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+            print(f"raytile serves {at} (Ctrl-C ends it; what is queued goes on at the next start)", flush=True)
             with contextlib.suppress(KeyboardInterrupt):
                 uvicorn.Server(config).run(sockets=[bound])
         finally:
