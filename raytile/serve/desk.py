@@ -6,6 +6,7 @@ import hashlib
 import json
 import random
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -26,6 +27,9 @@ from raytile.serve.schemas import PlanLevel, PlanView, Progress, RenderView, Rep
 from raytile.serve.settings import Settings
 from raytile.serve.uploads import Uploads
 from raytile.serve.wishes import AnyWish, Settled, Wishes, owned
+
+READERS = 8
+"""Records that are read at once for a list: a bucket takes its time for each."""
 
 
 class Choir(Protocol):
@@ -165,13 +169,15 @@ class Desk:
     def list(self, owner: str | None, after: str | None, limit: int) -> tuple[list[Record], bool]:
         """The newest renders of an owner, or those before render `after`; and whether there are more."""
         ids = self.records.owned(owner, after, limit + 1)
-        found = []
-        for id in ids[:limit]:
-            try:
-                found.append(self.records.get(id))
-            except NotFound:  # removed meanwhile
-                continue
-        return found, len(ids) > limit
+        with ThreadPoolExecutor(READERS) as pool:
+            found = pool.map(self._there, ids[:limit])
+            return [record for record in found if record is not None], len(ids) > limit
+
+    def _there(self, id: str) -> Record | None:
+        try:
+            return self.records.get(id)
+        except NotFound:  # removed meanwhile
+            return None
 
     def feed(self, id: str, after: int) -> FeedReader:
         return FeedReader(self.records.objects, id, after)
