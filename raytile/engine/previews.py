@@ -39,8 +39,9 @@ class Shown:
 
 
 class Previews:
-    """What worker `worker` shows of `plan` on `canvas`: the first step of a level, each `every`-th and the last.
+    """What worker `worker` shows of `plan` on `canvas`: the second step of a level, each `every`-th and the last.
 
+    The first step of all is not worth it: what guidance alone promises of pure noise is far off, with terra all black.
     `epoch` is the one that it works in, for its reports."""
 
     def __init__(self, worker: int, plan: Plan, module: Module, canvas: Canvas, every: int) -> None:
@@ -57,7 +58,7 @@ class Previews:
         """Whether step `step` (index into the schedule) of `level` is shown."""
         this = self._plan.levels[level]
         number = step - this.first_step + 1
-        return number == 1 or number % self._every == 0 or step == this.steps - 1
+        return number == 2 or number % self._every == 0 or step == this.steps - 1
 
     def take(self, level: int, step: int, tile: int, x: Tensor, prediction: Tensor, schedule: Schedule) -> None:
         """Note what `prediction` of a step promises for a tile whose latents were `x` at its start."""
