@@ -13,13 +13,14 @@ from tests.acceptance.common import report
 
 MEGABYTE = 2**20
 RUN = """
-import json, resource, sys
+import json, sys
 from raytile.api import render
 from raytile.plan.request import RenderRequest
 side, out, model = int(sys.argv[1]), sys.argv[2], sys.argv[3]
 request = RenderRequest(prompt="sea", width=side, height=side, steps=1, levels=1, model=model)
 canvas = render(request, out, workers=2, device="cpu")
-rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+from raytile.engine.memory import peak_rss_bytes
+rss = peak_rss_bytes()
 print(json.dumps({"driver": rss, "workers": canvas.head().summary["peak_rss_bytes"]["workers"],
                   "torch": "torch" in sys.modules}))
 """

@@ -38,15 +38,17 @@ beside the source holds the coasts."""
 LINE = 1.18
 """How much larger than at other lines the mean step may be where windows of the last steps end."""
 MOST = 0.10
+FEW = 4
+"""Steps of the renders whose memory is compared: more of them hold no more."""
 MEGABYTE = 2**20
 RUN = """
-import json, resource, sys
+import json, sys
 from raytile.api import render
+from raytile.engine.memory import peak_rss_bytes
 from raytile.plan.request import RenderRequest
 canvas = render(RenderRequest.parse(**json.loads(sys.argv[1])), sys.argv[2], workers=2, device="cpu", resume=True)
 summary = canvas.head().summary
-rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-print(json.dumps({"driver": rss, "workers": summary["peak_rss_bytes"]["workers"], "seconds": summary["seconds"],
+print(json.dumps({"driver": peak_rss_bytes(), "workers": summary["peak_rss_bytes"]["workers"], "seconds": summary["seconds"],
                   "evaluations": summary["evaluations"], "torch": "torch" in sys.modules}))
 """
 CROPS = ((0.52, 0.28), (0.27, 0.30), (0.78, 0.30), (0.33, 0.55))
@@ -79,13 +81,14 @@ def asking(folder: Path, width: int, height: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def transfer(folder: Path, width: int, height: int) -> dict[str, Any]:
+def transfer(folder: Path, width: int, height: int, steps: int = STEPS) -> dict[str, Any]:
     """Render in a process of its own, on a Ray of its own, so that peaks are this render's; a canvas that is finished
     in `folder` keeps its figures."""
-    asked = asking(folder, width, height)
-    kept = folder / f"{width}.json"
+    asked = {**asking(folder, width, height), "steps": steps}
+    name = f"{width}" if steps == STEPS else f"{width}-{steps}"
+    kept = folder / f"{name}.json"
     if not kept.exists():
-        command = [sys.executable, "-c", RUN, json.dumps(asked), str(folder / f"{width}.zarr")]
+        command = [sys.executable, "-c", RUN, json.dumps(asked), str(folder / f"{name}.zarr")]
         done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
         kept.write_text(done.stdout.splitlines()[-1])
     found: dict[str, Any] = json.loads(kept.read_text())
@@ -197,7 +200,8 @@ def main() -> None:
         folder = Path(os.environ.get("RAYTILE_STYLE") or scratch)
         figures["repaint"] = again = repaint(folder)
         say(again)
-        seen = {size: transfer(folder, *size) for size in SIZES}
+        transfer(folder, *SIZES[-1])
+        seen = {size: transfer(folder, *size, FEW) for size in SIZES}
         say(seen)
         width, height = SIZES[-1]
         painted = store.open(str(folder / f"{width}.zarr"))
