@@ -17,6 +17,8 @@ FRESH = 0.5
 """Seconds for which a look at the queue is good enough."""
 LATELY, ENOUGH = 60.0, 5
 """Seconds over which is counted what leaves the queue, and how many tell a pace."""
+CAUTION = 1.2
+"""What is foretold is longer than what was measured, by so much: it is a promise."""
 UNKNOWN_SECONDS = 30.0
 """What a render is taken to last while none has finished."""
 
@@ -97,9 +99,9 @@ class Ledger:
             since = max(self._busy, now - LATELY)
             gone = [each.evaluations for each in self._gone if each.at > since]
         if len(gone) >= ENOUGH and now - since >= 1.0:
-            return mean * (now - since) / max(1, sum(gone)) / max(share, 0.01)
+            return CAUTION * mean * (now - since) / max(1, sum(gone)) / max(share, 0.01)
         pace = self.per_second()
-        return (UNKNOWN_SECONDS if pace is None else mean / pace) / max(1, running)
+        return (UNKNOWN_SECONDS if pace is None else CAUTION * mean / pace) / max(1, running)
 
     def _remember(self, ids: list[str]) -> None:
         for id in reversed(ids):

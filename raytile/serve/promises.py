@@ -9,7 +9,7 @@ KEPT = 30.0
 """Seconds that a promised place is kept after its time."""
 SOON = 5.0
 """Seconds before its time from which a promised place is kept free of others."""
-OVER = 1.5
+OVER = 2.0
 """How far beyond its limit a queue may grow to keep promises that turn out to have been too good."""
 LONGEST = 3600.0
 
