@@ -57,6 +57,16 @@ SnapshotEvery = Annotated[
         min=0,
     ),
 ]
+PreviewEvery = Annotated[
+    int,
+    option(
+        OUTPUT,
+        "--preview-every",
+        "Steps after which the canvas shows what is becoming of it, for raytile view. 0 shows finished tiles alone.",
+        metavar="N",
+        min=0,
+    ),
+]
 Out = Annotated[
     str | None,
     option(
@@ -153,6 +163,7 @@ class CanvasOptions:
     overwrite: Overwrite = False
     resume: Resume = False
     snapshot_every: SnapshotEvery = None
+    preview_every: PreviewEvery = 0
 
 
 @dataclass(frozen=True)

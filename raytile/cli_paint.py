@@ -79,6 +79,7 @@ def paint(request: RenderRequest, place: str, workers: WorkerOptions, keep: Canv
             overwrite=keep.overwrite,
             resume=keep.resume,
             snapshot_every=keep.snapshot_every,
+            preview_every=keep.preview_every,
             listeners=(progress,),
         )
     _show(canvas, keep.png, replace, tell, console, progress)

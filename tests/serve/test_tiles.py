@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import secrets
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,12 +13,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from raytile import api, reworks
 from raytile.canvas import store
 from raytile.canvas.canvas import Canvas
 from raytile.canvas.layout import CanvasLayout
 from raytile.engine.previews import reduced
 from raytile.errors import InvalidRequest
+from raytile.events import Event, PreviewStored, StepDone
 from raytile.geometry.box import Box
+from raytile.plan.request import RenderRequest
+from raytile.scenes import Layer
 from raytile.serve import zoom
 from raytile.serve.pyramid import NEUTRAL
 from raytile.serve.tiles import Picture, blank, encoded, fitting, picture
@@ -41,7 +47,7 @@ def smooth(layout: CanvasLayout, seed: int = 0) -> Any:
     return np.rint(128 + 100 * np.stack(waves)).astype(np.uint8)
 
 
-def made(place: Path, layout: CanvasLayout = LAYOUT, **changes: Any) -> Canvas:
+def made(place: Path | str, layout: CanvasLayout = LAYOUT, **changes: Any) -> Canvas:
     return store.create(place, layout, head(layout, **changes))
 
 
@@ -200,8 +206,6 @@ def test_a_square_that_changes_is_kept_for_a_moment(tmp_path: Path, monkeypatch:
 @pytest.mark.parametrize("finest", [True, False])
 def test_a_canvas_without_previews_is_shown_too(tmp_path: Path, finest: bool) -> None:
     """As those are that were made before there were previews: overviews come from their pixels."""
-    import shutil
-
     canvas, whole = made(tmp_path / "a.zarr"), smooth(LAYOUT)
     paint(canvas, whole, range(0 if finest else 5, LAYOUT.tiles))
     for name in ("preview", "preview_0"):
@@ -248,3 +252,54 @@ def test_pictures_of_other_sizes_are_overviews(finished: tuple[Picture, Any]) ->
 def test_files_are_what_they_are_called(encoding: Any, start: bytes) -> None:
     assert encoded(blank(5, 4), encoding).startswith(start)
     assert encoded(blank(5, 4)[:, :, 0], encoding).startswith(start)
+
+
+def test_what_is_not_painted_anew_is_seen_from_the_beginning(tmp_path: Path) -> None:
+    """While a part is repainted, or sides grow: what was there stays in sight, not grey."""
+    wish = RenderRequest(prompt="an island", width=512, height=384, model="toy", steps=3, tile=128, levels=1)
+    old = api.render(wish, tmp_path / "old.zarr", in_process=True)
+    before = old.read_image(Box(0, 384, 0, 512)).transpose(1, 2, 0)
+    again = reworks.repainted(old.path, Layer("", {"prompt": "a lake"}), [{"box": [150, 20, 60, 60]}])
+    grown = reworks.extended(old.path, Layer("", {}), right=128)
+    for name, request in (("again", again), ("grown", grown)):
+        seen = []
+
+        def look(event: Event, name: str = name, seen: list[Any] = seen) -> None:
+            if isinstance(event, StepDone) and not seen:
+                shown = Picture(tmp_path / f"{name}.zarr")
+                assert not shown.look().done.any()
+                seen += [shown.region(Box(0, 384, 0, 512), 512, 384), shown.region(Box(0, 384, 0, 512), 64, 48)]
+
+        api.render(request, tmp_path / f"{name}.zarr", in_process=True, listeners=[look])
+        fine, coarse = (
+            np.abs(each.astype(float) - wanted)
+            for each, wanted in zip(seen, (before, means(old.read_image(Box(0, 384, 0, 512)), 8)), strict=True)
+        )
+        assert (fine[128:, :256] == 0).all()
+        assert coarse[16:, :32].max() <= 1
+        if name == "again":  # the tile to be painted shows what it is painted on
+            assert fine[:, 256:].max() == 0
+            assert (fine[:100, 128:250] == 0).all()
+
+
+def test_faces_of_a_cube_are_seen_as_they_emerge(tmp_path: Path) -> None:
+    wish = RenderRequest(prompt="x", width=768, height=512, model="toy", topology="cube", levels=2, tile=128, steps=4)
+    seen: list[Any] = []
+
+    def look(event: Event) -> None:
+        if isinstance(event, PreviewStored):
+            shown = Picture(tmp_path / "a.zarr").region(Box(0, 512, 0, 768), 96, 64)
+            seen.append((event.level, (shown == NEUTRAL).all(axis=2).mean()))
+
+    api.render(wish, tmp_path / "a.zarr", in_process=True, preview_every=1, listeners=[look])
+    assert {level for level, _ in seen} == {0, 1}
+    assert all(grey < 0.02 for _, grey in seen)
+
+
+@pytest.mark.usefixtures("s3")
+def test_a_canvas_in_a_bucket() -> None:
+    canvas, whole = made(f"s3://pictures/{secrets.token_hex(4)}/a.zarr"), smooth(LAYOUT)
+    paint(canvas, whole, range(7))
+    shown, box = Picture(canvas.path), Box(0, 213, 0, 301)
+    assert (shown.region(box, 301, 213)[:64] == whole[:, :64].transpose(1, 2, 0)).all()
+    assert (shown.region(box, 38, 27)[-3:] == NEUTRAL).all()
