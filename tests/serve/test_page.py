@@ -330,8 +330,9 @@ def test_a_cut_line_is_taken_up_where_it_was(here: Site) -> None:
       const written = [1, 2, 3, 4].map((id) =>
         `id: ${id}\\nevent: ${id < 4 ? 'step' : 'finished'}\\ndata: {"done": ${id}}\\n\\n`);
       const asked = [], real = window.fetch;
-      window.fetch = async (path, { headers }) => {
-        if (path !== '/v1/x') return real(path, { headers });
+      window.fetch = async (path, options) => {
+        if (path !== '/v1/x') return real(path, options);
+        const { headers } = options;
         asked.push(headers['Last-Event-ID'] ?? null);
         const text = asked.length === 1 ? ': ok\\n\\n' + written[0] + written[1] + written[2].slice(0, 20)
           : written.slice(asked.length === 2 ? 1 : 2).join('');

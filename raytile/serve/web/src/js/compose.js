@@ -173,7 +173,7 @@ export class Compose {
     this.regions.replaceChildren(...this.drawing.shapes.map((shape) => {
       const words = h("input", {
         type: "text", value: shape.prompt ?? "", placeholder: "What is there", maxLength: 10000, "aria-label": `Words of region ${shape.id}`,
-        oninput: () => { shape.prompt = words.value; this.#changed(); }, onfocus: () => { if (this.drawing.chosen !== shape.id) this.drawing.choose(shape.id); },
+        oninput: () => { shape.prompt = words.value; this.drawing.draw(); this.#changed(); }, onfocus: () => { if (this.drawing.chosen !== shape.id) this.drawing.choose(shape.id); },
       });
       return h("div", { class: `region ${shape.id === this.drawing.chosen ? "chosen" : ""}`, hue: this.drawing.hue(shape), dataset: { region: shape.id } },
         h("span", { class: "swatch", "aria-hidden": "true" }), words,

@@ -195,6 +195,8 @@ export class Drawing {
       }), hue));
       parts.push(paint(s("circle", { class: "disc", cx: lx + 17, cy: ly + 17, r: 10 }), hue));
       parts.push(s("text", { class: "tag", x: lx + 17, y: ly + 21 }, String(this.shapes.indexOf(shape) + 1)));
+      const wide = Math.max(...points.map(([x]) => x)) - lx - 44;
+      if (shape.prompt && shape.box && wide > 40) parts.push(s("text", { class: "said", x: lx + 34, y: ly + 21 }, short(shape.prompt, wide)));
       if (chosen && this.tool !== "brush") points.forEach(([x, y], n) => {
         parts.push(s("circle", { class: "grip", cx: x, cy: y, r: 22, "data-shape": shape.id, "data-corner": n }));
         parts.push(paint(s("circle", { class: "handle", cx: x, cy: y, r: 6, "data-shape": shape.id, "data-corner": n }), hue));
@@ -227,6 +229,9 @@ const paint = (element, style) => {
   element.style.setProperty(...style.split(":"));
   return element;
 };
+
+// Words cut to about so many pixels.
+const short = (words, wide) => (words.length * 6.6 <= wide ? words : `${words.slice(0, Math.max(1, Math.floor(wide / 6.6) - 1)).trimEnd()}…`);
 
 const boxOf = ([x1, y1], [x2, y2]) => [Math.min(x1, x2), Math.min(y1, y2), Math.max(1, Math.abs(x2 - x1)), Math.max(1, Math.abs(y2 - y1))];
 

@@ -82,7 +82,7 @@ async function pulse() {
     if (!document.hidden) {
       const { crew, running, queued } = await get("/v1/stats");
       const workers = crew?.workers;
-      line.textContent = [workers === undefined ? null : plural(workers, "worker"), running ? `${running} painting` : null, queued ? `${queued} waiting` : null].filter(Boolean).join(" · ");
+      line.textContent = [workers ? plural(workers, "worker") : null, running ? `${running} painting` : null, queued ? `${queued} waiting` : null].filter(Boolean).join(" · ");
     }
   } catch (error) {
     line.textContent = error.status === 0 ? "No answer from the service" : "";

@@ -32,11 +32,11 @@ export class Sheet {
   #draw() {
     const { clientWidth: wide, clientHeight: high } = this.element;
     if (!wide || !high) return;
-    const margin = wide < 600 ? 34 : 72;
-    this.one = Math.min((wide - 2 * margin) / this.width, (high - 2 * margin) / this.height);
+    const [side, above, below] = wide < 600 ? [34, 104, 28] : [72, 108, 64]; // above: the tools, and the size in words
+    this.one = Math.max(1e-6, Math.min((wide - 2 * side) / this.width, (high - above - below) / this.height));
     const [w, t] = [this.width * this.one, this.height * this.one];
     this.left = Math.round((wide - w) / 2);
-    this.top = Math.round((high - t) / 2);
+    this.top = Math.round(Math.max(above, (high - t) / 2));
     const { left, top } = this;
     const parts = [
       s("rect", { class: "neat", x: left - BORDER + 0.5, y: top - BORDER + 0.5, width: w + 2 * BORDER - 1, height: t + 2 * BORDER - 1 }),
