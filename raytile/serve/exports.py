@@ -18,6 +18,8 @@ from raytile.serve.records import Record
 Format = Literal["png", "jpeg", "webp", "tiff"]
 AT_ONCE = threading.BoundedSemaphore(2)
 """Exports of this process: each takes a core."""
+LOCKS = tuple(threading.Lock() for _ in range(16))
+"""Of files, by their names' hashes: whoever wants one that is being made waits for it."""
 KEPT = 8 * 2**30
 """Bytes of pictures that are kept on this machine of canvases in a bucket."""
 FILLED = "edit.png"
@@ -48,7 +50,6 @@ class Exports:
         self.objects = objects
         self._remote = is_remote(objects.where)
         self._scratch = scratch / "exports"
-        self._locks = [threading.Lock() for _ in range(16)]
 
     def whole(self, record: Record, canvas: str, format: Format, quality: int | None = None) -> Export:
         """The finished picture of `record`, whose canvas lies at `canvas`. `quality`, from 1 to 100, is of JPEG and
@@ -56,7 +57,7 @@ class Exports:
         check_size(record.request.width, record.request.height, format)
         name = "picture" if quality is None or format not in ("jpeg", "webp") else f"picture-{quality}"
         file = self._folder(record.id) / f"{name}.{format}"
-        with self._locks[hash(file) % len(self._locks)]:
+        with LOCKS[hash(file) % len(LOCKS)]:
             if not file.is_file():
                 file.parent.mkdir(parents=True, exist_ok=True)
                 with AT_ONCE:

@@ -13,8 +13,8 @@ router = APIRouter(tags=["service"])
 
 
 @router.get("/healthz", responses={500: {"model": Error, "description": "A bug."}})
-def alive() -> Health:
-    """Whether this process answers."""
+async def alive() -> Health:
+    """Whether this process answers: at once, however much its threads have to do."""
     return Health()
 
 

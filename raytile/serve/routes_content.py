@@ -58,11 +58,11 @@ def get_content(
         folder = tempfile.mkdtemp(prefix="raytile-partial-")
         try:
             export = exports.partial(record, canvas, format, File(folder))
+            away = BackgroundTask(shutil.rmtree, folder, ignore_errors=True)
+            return send(request, export.file, export.media_type, name, "", "no-store", away)
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
-        away = BackgroundTask(shutil.rmtree, folder, ignore_errors=True)
-        return send(request, export.file, export.media_type, name, "", "no-store", away)
     export = exports.whole(record, canvas, format)
     if desk.settings.presign and is_remote(desk.records.objects.where):
         url = links.link(exports.shared(record, export), desk.settings.presign, export.media_type, name)

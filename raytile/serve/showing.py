@@ -142,8 +142,9 @@ def image_answer(
 
 
 def _answer(request: Request, gallery: Gallery, shown: Shown, wanted: Wanted, headers: dict[str, str]) -> Response:
-    """The part, or 304 where the client has it. What cannot change any more need not be looked at for that."""
-    headers = {**headers, "Cache-Control": shown.cache}
+    """The part, or 304 where the client has it. What cannot change any more need not be looked at for that; what can,
+    though its render has just ended, is for nobody to keep."""
+    headers = {**headers, "Cache-Control": "no-cache"}
     known = request.headers.get("if-none-match", "")
     picture = gallery.picture(shown)
     if picture is None:
@@ -153,6 +154,8 @@ def _answer(request: Request, gallery: Gallery, shown: Shown, wanted: Wanted, he
         sight = picture.look()
         final = picture.final(wanted.box, sight)
         tag = "" if final is None else _tag(f"{final} {wanted.key}".encode())
+        if tag:
+            headers["Cache-Control"] = shown.cache
         if tag and _listed(known, tag):
             return Response(status_code=304, headers={**headers, "ETag": tag})
         pixels = picture.region(wanted.box, wanted.width, wanted.height, sight)

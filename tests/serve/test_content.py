@@ -5,16 +5,23 @@ from __future__ import annotations
 import io
 import json
 import random
+import tempfile
+import time
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from raytile.canvas import store
+from raytile.canvas.export import export_picture
 from raytile.geometry.box import Box
+from raytile.serve import exports
+from raytile.serve.routes_content import exports_of
 from tests.s3 import Server
 from tests.serve.service import Service, serving
 
@@ -84,7 +91,9 @@ def test_an_unfinished_picture_is_told_from_a_finished_one(tmp_path: Path) -> No
         assert idle.client.get(f"/v1/renders/r{'0' * 24}/content").status_code == 404
 
 
-def test_what_is_painted_of_a_cancelled_picture_can_be_had(service: Service) -> None:
+def test_what_is_painted_of_a_cancelled_picture_can_be_had(
+    service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     id = service.make(size="512x512", steps=40)
     with service.client.stream("GET", f"/v1/renders/{id}/events") as answer:
         for line in answer.iter_lines():
@@ -95,6 +104,26 @@ def test_what_is_painted_of_a_cancelled_picture_can_be_had(service: Service) -> 
     partial = service.client.get(f"/v1/renders/{id}/content", params={"partial": "1"})
     assert (partial.status_code, partial.headers["cache-control"]) == (200, "no-store")
     assert Image.open(io.BytesIO(partial.content)).size == (512, 512)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    beyond = service.client.get(
+        f"/v1/renders/{id}/content", params={"partial": "1"}, headers={"Range": f"bytes={10**12}-"}
+    )
+    assert (beyond.status_code, [*tmp_path.iterdir()]) == (416, [])
+
+
+def test_a_picture_that_many_want_is_made_once(service: Service, render: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+
+    def slow(canvas: Any, file: Path, **given: Any) -> Path:
+        made.append(file)
+        time.sleep(0.3)
+        return export_picture(canvas, file, **given)
+
+    monkeypatch.setattr(exports, "export_picture", slow)
+    record, canvas = service.desk.get(None, render), service.desk.records.canvas(render)
+    with ThreadPoolExecutor(4) as pool:
+        wanted = [pool.submit(exports_of(service.desk).whole, record, canvas, "jpeg", 77) for _ in range(4)]
+        assert len({each.result().file for each in wanted}) == len(made) == 1
 
 
 def test_a_removed_render_leaves_nothing(service: Service) -> None:

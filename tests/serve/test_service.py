@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from anyio import to_thread
 
 from raytile import api
 from raytile.canvas import store
@@ -148,6 +150,22 @@ def test_a_plan_foretells_and_makes_nothing(service: Service, tmp_path: Path) ->
     service.events(id)
     assert service.client.get(f"/v1/renders/{id}").json()["evaluations"] == found["evaluations"]
     assert service.client.post("/v1/plans", json=SMALL).json()["seconds"] > 0
+
+
+def test_a_process_with_all_threads_busy_says_that_it_lives(idle: Service) -> None:
+    portal = idle.client.portal
+    assert portal is not None
+    threads = portal.call(to_thread.current_default_thread_limiter)
+    busy = [object() for _ in range(int(threads.total_tokens))]
+    for one in busy:
+        portal.call(threads.acquire_on_behalf_of_nowait, one)
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(idle.client.get, "/healthz")
+        try:
+            assert asked.result(30).json() == {"status": "ok"}
+        finally:
+            for one in busy:
+                portal.call(threads.release_on_behalf_of, one)
 
 
 def test_health_readiness_and_stats(idle: Service) -> None:

@@ -24,6 +24,7 @@ from raytile.geometry.box import Box
 from raytile.plan.request import RenderRequest
 from raytile.serve.keys import Keys
 from raytile.serve.pyramid import NEUTRAL
+from raytile.serve.tiles import Picture
 from raytile.serve.viewapp import make_view_app
 from tests.serve.service import Service, serving
 
@@ -100,6 +101,17 @@ def test_what_is_finished_is_kept_for_ever_and_not_sent_twice(painted: tuple[Ser
             assert (again.status_code, again.content) == (304, b"")
             assert again.headers["etag"] == tag
         assert service.client.get(f"/v1/{path}", headers={"If-None-Match": '"other"'}).content == first.content
+
+
+def test_what_was_seen_before_the_end_is_not_kept_though_the_render_has_ended(
+    painted: tuple[Service, str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service, id, _ = painted
+    url = f"/v1/renders/{id}_files/9/0_0.jpeg"
+    with monkeypatch.context() as glance:  # of a moment ago, when no tile was there
+        glance.setattr(Picture, "final", lambda *_: None)
+        assert service.client.get(url).headers["cache-control"] == "no-cache"
+    assert service.client.get(url).headers["cache-control"].endswith("immutable")
 
 
 def test_every_part_has_a_tag_of_its_own(painted: tuple[Service, str, Any]) -> None:
