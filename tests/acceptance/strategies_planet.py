@@ -39,6 +39,11 @@ WORDS = {
 REACH = 96
 """Pixels to both sides of a region's border in which steps are compared with those on it."""
 AROUND = 8
+FEW = 512
+"""Pixels at one distance, less than which say nothing."""
+SHORE = 48
+INVISIBLE = 0.1 / 255
+"""A step so small that none shows: in clipped white there are no others."""
 
 
 def asked(prompt: str) -> tuple[str, ...]:
@@ -65,23 +70,61 @@ def obedience(picture: Floats, request: RenderRequest, names: list[str]) -> dict
     return found
 
 
-def border(picture: Floats, region: Region) -> dict[str, float]:
+def border(picture: Floats, region: Region, shores: NDArray[np.bool_]) -> dict[str, float]:
     """Whether a line shows along a region's border. Mean steps from pixel to pixel (of either axis) by distance from
-    the middle of the border, two pixels at a time, each over the median of those around it: a coast, or one ground that
-    goes over into another, is wider than a line. The largest where the region fades, and the largest further away."""
+    the middle of the border, two pixels at a time, each over the median of those around it: one ground that goes over
+    into another is wider than a line. The largest where the region fades, the largest further away, and the largest
+    along the same border moved elsewhere, where nothing was asked to change. `shores` are left out: the land map draws
+    coasts, not the region."""
+    down, across = (np.mean(np.abs(np.roll(picture, -1, axis)[:-1] - picture[:-1]), axis=-1) for axis in (0, 1))
+    steps, dry = down + across, ~shores[:-1]
+    near, far = _along(steps, dry, region)
+    away = region.feather + REACH
+    moved = [_moved(region, away * x, away * y) for y in (-1, 0, 1) for x in (-1, 0, 1) if x or y]
+    y, x = np.indices(steps.shape, dtype=np.float32)
+    cover_here = cover(region.model_copy(update={"feather": region.feather + 2 * CELL}), y, x, (None, WIDTH))
+    elsewhere = dry & ((cover_here == 0) | (cover_here == 1))
+    placebos = [_along(steps, elsewhere, each)[0] for each in moved]
+    return {"where it fades": round(near, 3), "elsewhere": round(far, 3), "moved": round(max(placebos), 3)}
+
+
+def _along(steps: Floats, counted: NDArray[np.bool_], region: Region) -> tuple[float, float]:
+    """The largest ratio near the border of a region, and the largest further away; 0 where there is nothing."""
     reach = int(region.feather / 2) + REACH
     wide = region.model_copy(update={"feather": 2.0 * reach})
-    y, x = np.mgrid[0 : picture.shape[0] - 1, 0 : picture.shape[1]].astype(np.float64)
+    y, x = np.mgrid[0 : steps.shape[0], 0 : steps.shape[1]].astype(np.float32)
     depth = (cover(wide, y, x, (None, WIDTH)) - 0.5) * 2 * reach
-    down, across = (np.mean(np.abs(np.roll(picture, -1, axis)[:-1] - picture[:-1]), axis=-1) for axis in (0, 1))
-    inside = np.abs(depth) < reach - 1
+    inside = (np.abs(depth) < reach - 1) & counted
+    if not inside.any():
+        return 0.0, 0.0
     bins = ((depth[inside] + reach) // 2).astype(int)
-    steps = np.bincount(bins, (down + across)[inside]) / np.maximum(1, np.bincount(bins))
-    steps = steps[np.bincount(bins) > 256]
-    middle = 2 * (np.arange(len(steps)) + 0.5) - reach
-    around = np.median(np.lib.stride_tricks.sliding_window_view(np.pad(steps, AROUND, "edge"), 2 * AROUND + 1), axis=-1)
-    ratio, near = steps / around, np.asarray(np.abs(middle) <= max(CELL, region.feather / 2))
-    return {"where it fades": round(float(ratio[near].max()), 3), "elsewhere": round(float(ratio[~near].max()), 3)}
+    count = np.bincount(bins, minlength=reach)
+    mean = np.bincount(bins, steps[inside], minlength=reach) / np.maximum(1, count) + INVISIBLE
+    mean[count < FEW] = np.nan
+    around = np.lib.stride_tricks.sliding_window_view(np.pad(mean, AROUND, constant_values=np.nan), 2 * AROUND + 1)
+    known = np.isfinite(mean) & (np.isfinite(around).sum(-1) > AROUND)
+    ratio = np.zeros(len(mean))
+    ratio[known] = mean[known] / np.nanmedian(around[known], axis=-1)
+    near = np.abs(2 * (np.arange(len(mean)) + 0.5) - reach) <= max(CELL, region.feather / 2)
+    return float(ratio[near].max(initial=0)), float(ratio[~near].max(initial=0))
+
+
+def _moved(region: Region, x: float, y: float) -> Region:
+    if region.box:
+        return region.model_copy(update={"box": (region.box[0] + x, region.box[1] + y, *region.box[2:])})
+    return region.model_copy(update={"polygon": tuple((px + x, py + y) for px, py in region.polygon or ())})
+
+
+def coasts(request: RenderRequest) -> NDArray[np.bool_]:
+    """[height, width]: less than some `SHORE` pixels away from a coast of the land map."""
+    from PIL import Image, ImageFilter
+
+    assert request.control is not None
+    with Image.open(request.control.path) as opened:
+        land = opened.convert("L").resize((WIDTH // CELL, HEIGHT // CELL), Image.Resampling.BOX)
+    size = 2 * (SHORE // CELL) + 1
+    most, least = (np.asarray(land.filter(kind(size))) for kind in (ImageFilter.MaxFilter, ImageFilter.MinFilter))
+    return np.asarray((most > least).repeat(CELL, 0).repeat(CELL, 1))
 
 
 def render(folder: Path) -> NDArray[np.uint8]:
@@ -128,12 +171,15 @@ def main() -> None:
     for name, found in regions.items():
         say(name, found)
     lines = lines_apart(picture, edges(request), np.random.default_rng(0))
-    borders = {name: border(picture, region) for name, region in zip(names, request.regions, strict=True)}
+    shores = coasts(request)
+    borders = {name: border(picture, region, shores) for name, region in zip(names, request.regions, strict=True)}
     checks = {f"{name}: {BAR:.0%} show {found['asked']}": found["shown"] >= BAR for name, found in regions.items()}
     for name, found in lines.items():
         checks[f"{name}: edges like other lines"] = found["mean"] <= max(1.05, lines["placebo"]["to"])
     for name, found in borders.items():
-        checks[f"{name}: no line on its border"] = found["where it fades"] <= max(1.5, found["elsewhere"])
+        checks[f"{name}: no line on its border"] = found["where it fades"] <= max(
+            1.5, found["elsewhere"], found["moved"]
+        )
     figures = {
         "regions": regions, "regressor_recall": regressor().recall, "real_crops": real_shares(),
         "edges": lines, "borders": borders,

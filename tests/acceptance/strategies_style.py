@@ -32,9 +32,13 @@ from tests.acceptance.measures_lines import edges, lines_apart
 SIZES = ((4096, 2048), (8192, 4096))
 STRENGTH, STEPS = 0.75, 32
 PROMPT = "relief map, shaded relief"
+ICY = "relief map, white ice, ice sheet, snow"
 HARD = {"negative": "satellite view, satellite photo, from space", "guidance": 3, "guidance_interval": [0, 0.5]}
 """Of the ways that were tried on crops of 1024x512 pixels this kept edges and changed the style best; a land mask
 beside the source holds the coasts."""
+ICE = ((-0.1, 0.85, 1.2, 0.3), (0.335, 0.03, 0.125, 0.135))
+"""Where ice is asked for: without words for it, plains and mountains grow on it in places. Boxes
+(x, y, width, height) in shares of the picture."""
 LINE = 1.18
 """How much larger than at other lines the mean step may be where windows of the last steps end."""
 MOST = 0.10
@@ -48,8 +52,8 @@ from raytile.engine.memory import peak_rss_bytes
 from raytile.plan.request import RenderRequest
 canvas = render(RenderRequest.parse(**json.loads(sys.argv[1])), sys.argv[2], workers=2, device="cpu", resume=True)
 summary = canvas.head().summary
-print(json.dumps({"driver": peak_rss_bytes(), "workers": summary["peak_rss_bytes"]["workers"], "seconds": summary["seconds"],
-                  "evaluations": summary["evaluations"], "torch": "torch" in sys.modules}))
+print(json.dumps({"driver": peak_rss_bytes(), "workers": summary["peak_rss_bytes"]["workers"],
+                  "seconds": summary["seconds"], "evaluations": summary["evaluations"], "torch": "torch" in sys.modules}))
 """
 CROPS = ((0.52, 0.28), (0.27, 0.30), (0.78, 0.30), (0.33, 0.55))
 """Where crops to look at lie, in shares of width and height."""
@@ -78,6 +82,10 @@ def asking(folder: Path, width: int, height: int) -> dict[str, Any]:
         "prompt": PROMPT, "width": width, "height": height, "wrap": "x", "seed": 5, "steps": STEPS,
         "source": {"path": str(source(folder, width, height))}, "strength": STRENGTH,
         "control": {"path": str(mask(folder))}, **HARD,
+        "regions": [
+            {"box": [x * width, y * height, w * width, h * height], "feather": 0.04 * height, "prompt": ICY}
+            for x, y, w, h in ICE
+        ],
     }  # fmt: skip
 
 
