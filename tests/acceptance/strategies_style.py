@@ -53,7 +53,8 @@ from raytile.plan.request import RenderRequest
 canvas = render(RenderRequest.parse(**json.loads(sys.argv[1])), sys.argv[2], workers=2, device="cpu", resume=True)
 summary = canvas.head().summary
 print(json.dumps({"driver": peak_rss_bytes(), "workers": summary["peak_rss_bytes"]["workers"],
-                  "seconds": summary["seconds"], "evaluations": summary["evaluations"], "torch": "torch" in sys.modules}))
+                  "seconds": summary["seconds"], "evaluations": summary["evaluations"],
+                  "torch": "torch" in sys.modules}))
 """
 CROPS = ((0.52, 0.28), (0.27, 0.30), (0.78, 0.30), (0.33, 0.55))
 """Where crops to look at lie, in shares of width and height."""
