@@ -42,7 +42,7 @@ def who_asks(request: Request, desk: Annotated[Desk, Depends(desk_of)]) -> Who:
     if is_loopback(desk.settings) and host_name(request.headers.get("host", "")) not in LOOPBACK:
         raise Forbidden("without API keys this service is asked as localhost only")
     origin = request.headers.get("origin")
-    if origin not in (None, "null") and origin.partition("://")[2] != request.headers.get("host"):
+    if origin is not None and origin.partition("://")[2] != request.headers.get("host"):
         raise Forbidden("without API keys this service is not asked by pages of elsewhere")
     return LOCAL
 

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,8 @@ from raytile.serve.desk import open_records
 from raytile.serve.painting import Result, paint
 from raytile.serve.records import Record
 from raytile.serve.settings import Settings
-from raytile.serve.supervisor import Came, Closed, News, Progress, Returned, Supervisor, Went
+from raytile.serve.stage import Came, Closed, News, Progress, Returned, Went
+from raytile.serve.supervisor import BEATS, Supervisor
 
 LOG = logging.getLogger("raytile.serve")
 CONTROL = "control"
@@ -31,6 +33,8 @@ PATIENCE = 30.0
 """Seconds in which a worker has to put away what it had."""
 TURN = 0.2
 """Seconds between two rounds of the supervisor when nothing happens."""
+ABSENT = 120.0
+"""Seconds without a word of any replica after which there is no service any more."""
 PACE = 0.25
 """Seconds between two reports of how far a render is."""
 
@@ -193,8 +197,9 @@ class Cast:
         self._say(id, "stop")
 
     def _say(self, id: str, method: str, *args: Any) -> None:
-        conductor, run = self._conductors[id]
-        getattr(conductor, method).options(concurrency_group=CONTROL).remote(run, *args)
+        if id in self._conductors:  # else its end is among the news
+            conductor, run = self._conductors[id]
+            getattr(conductor, method).options(concurrency_group=CONTROL).remote(run, *args)
 
     def idle(self, seconds: float) -> None:
         import ray
@@ -272,21 +277,35 @@ class Cast:
 
 class SupervisorActor:
     """The supervisor of a service, in a process of its own; Ray starts it again when it dies. `token` names it in the
-    store, for good: what it had claimed before is its own."""
+    store, for good: what it had claimed before is its own. It ends itself when no replica has asked after it for so
+    long that there can be none."""
 
     def __init__(self, settings: Settings, token: str) -> None:
         import ray
 
-        boss = ray.get_runtime_context().current_actor
+        self._boss = ray.get_runtime_context().current_actor
         self._turn = threading.Event()
         self._over = threading.Event()
-        self._cast = Cast(settings, boss, self._turn.set)
+        self._cast = Cast(settings, self._boss, self._turn.set)
         self._poked = False
-        self._told_to = settings.model_dump_json()
+        self._asked = time.monotonic()
+        self._pause = settings.lease / BEATS
         records = open_records(settings, time.time)
         self._supervisor = Supervisor(settings, records, self._cast, token, time.monotonic)
-        self._thread = threading.Thread(target=self._run, name="supervisor", daemon=True)
-        self._thread.start()
+        self._threads = [
+            threading.Thread(target=run, name=run.__name__, daemon=True) for run in (self._beat, self._run)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def _beat(self) -> None:
+        for number in count():
+            try:
+                self._supervisor.beat(number)
+            except Exception as error:
+                LOG.warning("the store hears no sign of life: %s", first_line(error))
+            if self._over.wait(self._pause):
+                return
 
     def _run(self) -> None:
         while not self._over.is_set():
@@ -297,13 +316,21 @@ class SupervisorActor:
             except Exception:
                 LOG.exception("a round of the supervisor failed")
                 self._over.wait(1.0)
+            if time.monotonic() - self._asked > ABSENT:
+                self._abandon()
             self._turn.wait(TURN)
 
-    def told_to(self) -> str:
-        """What this supervisor was set up with."""
-        return self._told_to
+    def _abandon(self) -> None:
+        """The service was taken down: nobody is left who could."""
+        import ray
+
+        LOG.warning("no replica has asked for %.0f s: the supervisor ends", ABSENT)
+        self._over.set()
+        self._supervisor.leave()
+        ray.kill(self._boss)
 
     def poke(self) -> None:
+        self._asked = time.monotonic()
         self._poked = True
         self._turn.set()
 
@@ -311,11 +338,13 @@ class SupervisorActor:
         self._cast.tell(news)
 
     def stats(self) -> dict[str, Any]:
+        self._asked = time.monotonic()
         return self._supervisor.stats()
 
     def leave(self) -> None:
         """End: what is open goes on wherever the store is served next."""
         self._over.set()
         self._turn.set()
-        self._thread.join(10.0)
+        for thread in self._threads:
+            thread.join(10.0)
         self._supervisor.leave()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import os
 import random
 import secrets
 import signal
 import threading
 import time
 from contextlib import suppress
+from hashlib import sha256
 from typing import Any
 
 import ray
@@ -17,15 +19,18 @@ from ray import serve
 
 from raytile.engine.pool import Crew
 from raytile.engine.ray import session
-from raytile.errors import ClusterError, first_line
-from raytile.serve.app import make_app
+from raytile.errors import ClusterError, InvalidRequest, first_line
+from raytile.serve.access import is_loopback
+from raytile.serve.asgi import make_app
 from raytile.serve.cast import SupervisorActor
 from raytile.serve.desk import Desk, open_records
 from raytile.serve.keys import Keys
-from raytile.serve.settings import Settings
+from raytile.serve.settings import PREFIX, Settings
 
 LOG = logging.getLogger("raytile.serve")
-NAME, NAMESPACE = "raytile-supervisor", "raytile"
+NAMESPACE, TOLD = "raytile", "told"
+ATTENDED = 10.0
+"""Seconds between two questions after the supervisor."""
 FRESH = 0.5
 """Seconds that an answer of the supervisor counts as news."""
 WAIT, LEAVING = 5.0, 15.0
@@ -35,41 +40,59 @@ ONGOING = 1000
 
 
 class RayChoir:
-    """The supervisor, from a replica: there is one in a cluster, and whoever misses it starts it."""
+    """The supervisor, from a replica: there is one for these settings in a cluster, and whoever misses it starts it.
+    A thread asks after it now and then, so that it knows that it is wanted."""
 
     def __init__(self, settings: Settings, token: str) -> None:
         self._settings, self._token = settings, token
         self._lock = threading.Lock()
         self._known: tuple[float, dict[str, Any]] = (-1e9, {"ready": False})
-        actor = self._actor()
-        if ray.get(actor.told_to.options(concurrency_group="told").remote()) != settings.model_dump_json():
-            end_supervisor()  # of the configuration before this one: what it had open goes on here
-            self._actor()
+        self._made()
+        threading.Thread(target=self._attend, name="attend", daemon=True).start()
 
-    def _actor(self) -> Any:
-        kind = ray.remote(concurrency_groups={"told": 4})(SupervisorActor)
-        options = {"name": NAME, "namespace": NAMESPACE, "lifetime": "detached", "get_if_exists": True}
-        return kind.options(**options, num_cpus=0, max_restarts=-1).remote(self._settings, self._token)
+    def _made(self) -> Any:
+        kind = ray.remote(concurrency_groups={TOLD: 4})(SupervisorActor)
+        named = {"name": name_of(self._settings), "namespace": NAMESPACE, "get_if_exists": True}
+        options = {**named, "lifetime": "detached", "num_cpus": 0, "max_restarts": -1}
+        return kind.options(**options).remote(self._settings, self._token)
+
+    def _attend(self) -> None:
+        while True:
+            time.sleep(ATTENDED)
+            if not ray.is_initialized():
+                return
+            try:
+                ray.get(ray.get_actor(name_of(self._settings), NAMESPACE).poke.options(concurrency_group=TOLD).remote())
+            except ValueError:  # there is none of that name any more
+                with suppress(ray.exceptions.RayError):
+                    self._made()
+            except ray.exceptions.RayError:  # Ray starts it again
+                continue
 
     def poke(self) -> None:
-        with suppress(ray.exceptions.RayError):  # it looks by itself soon
-            self._actor().poke.options(concurrency_group="told").remote()
+        with suppress(ray.exceptions.RayError, ValueError):  # it looks by itself soon
+            ray.get_actor(name_of(self._settings), NAMESPACE).poke.options(concurrency_group=TOLD).remote()
 
     def stats(self) -> dict[str, Any]:
         with self._lock:
             if time.monotonic() - self._known[0] > FRESH:
                 try:
-                    ref = self._actor().stats.options(concurrency_group="told").remote()
-                    said = ray.get(ref, timeout=WAIT)
-                except ray.exceptions.RayError as error:
+                    actor = ray.get_actor(name_of(self._settings), NAMESPACE)
+                    said = ray.get(actor.stats.options(concurrency_group=TOLD).remote(), timeout=WAIT)
+                except (ray.exceptions.RayError, ValueError) as error:
                     said = {"ready": False, "why": first_line(error)}
                 self._known = time.monotonic(), said
             return self._known[1]
 
 
-def end_supervisor() -> None:
-    """End the supervisor of this cluster, and with it drivers and workers."""
-    actor = ray.get_actor(NAME, NAMESPACE)
+def name_of(settings: Settings) -> str:
+    """The name of the supervisor of a service that is set up so: others in the cluster have others."""
+    return f"raytile-supervisor-{sha256(settings.model_dump_json().encode()).hexdigest()[:16]}"
+
+
+def end_supervisor(settings: Settings) -> None:
+    """End the supervisor of a service, and with it drivers and workers."""
+    actor = ray.get_actor(name_of(settings), NAMESPACE)
     with suppress(ray.exceptions.RayError):
         ray.get(actor.leave.remote(), timeout=LEAVING)
     ray.kill(actor)
@@ -86,8 +109,15 @@ class Args(BaseModel):
 
 
 def build(args: Args) -> serve.Application:
-    """The application, for `serve run raytile.serve:build` and configuration files."""
-    return bound(Settings.load(**args.settings), args.replicas)
+    """The application, for `serve run raytile.serve:build` and configuration files.
+
+    Ray's proxies listen where Serve is told to, which nobody tells us: unless the settings say that it is loopback,
+    every request needs a key. Raises `InvalidRequest`."""
+    elsewhere = {} if os.environ.get(f"{PREFIX}HOST") else {"host": "0.0.0.0"}
+    settings = Settings.load(**{**elsewhere, **args.settings})
+    if settings.keys == "off" and not is_loopback(settings):
+        raise InvalidRequest("keys: off is for loopback only: leave it at auto, and raytile keys add NAME")
+    return bound(settings, args.replicas)
 
 
 def bound(settings: Settings, replicas: int = 1) -> serve.Application:
@@ -112,6 +142,7 @@ def bound(settings: Settings, replicas: int = 1) -> serve.Application:
 
 def run(settings: Settings, host: str, port: int, address: str | None) -> None:
     """Serve until SIGINT or SIGTERM, on the Ray at `address`, or one of our own. Raises `ClusterError`."""
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
     joined = session.join(address, Crew(), {})
     over = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -125,10 +156,10 @@ def run(settings: Settings, host: str, port: int, address: str | None) -> None:
         print(f"raytile serves http://{host}:{port} (Ctrl-C ends it; renders go on at the next start)", flush=True)
         over.wait()
     finally:
-        with suppress(Exception):
-            end_supervisor()
-        with suppress(Exception):
+        with suppress(Exception):  # replicas first: they would start another supervisor
             serve.delete("raytile")
+        with suppress(Exception):
+            end_supervisor(settings)
         if joined == "started":
             with suppress(Exception):
                 serve.shutdown()

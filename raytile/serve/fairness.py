@@ -28,13 +28,16 @@ def shares(wishes: Sequence[Wish], charged: Mapping[str, float], workers: int, q
     quantum and then waits for its turn."""
     dealt = dict.fromkeys((wish.id for wish in wishes), 0)
     owners = dict.fromkeys((wish.owner for wish in wishes), 0)
+    # from the least of those who are here: else a quantum that is measured anew would move all bounds at once
+    least = min((charged.get(owner, 0.0) for owner in owners), default=0.0)
+    begun = {owner: min(wish.used for wish in wishes if wish.owner == owner) for owner in owners}
 
     def turn(wish: Wish) -> tuple[float | str | bool, ...]:
         return (
             owners[wish.owner],
             dealt[wish.id] / weight(wish.priority),
-            charged.get(wish.owner, 0.0) // quantum,
-            wish.used // quantum,
+            (charged.get(wish.owner, 0.0) - least) // quantum,
+            (wish.used - begun[wish.owner]) // quantum,
             -wish.priority,
             wish.held == 0,
             wish.id,

@@ -9,7 +9,7 @@ import socket
 import time
 
 from raytile.errors import InvalidRequest
-from raytile.serve.app import make_app
+from raytile.serve.asgi import make_app
 from raytile.serve.desk import Desk, open_records
 from raytile.serve.keys import Keys
 from raytile.serve.localchoir import LocalChoir

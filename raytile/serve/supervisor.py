@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from raytile.errors import RaytileError, first_line
 from raytile.serve.desk import expired
@@ -15,6 +17,7 @@ from raytile.serve.fairness import Ledger, Wish, shares
 from raytile.serve.painting import Result, claimed, finish, tell
 from raytile.serve.records import Record, Records
 from raytile.serve.settings import Settings
+from raytile.serve.stage import Came, Closed, News, Progress, Returned, Stage, Went
 
 LOG = logging.getLogger("raytile.serve")
 BEATS = 4
@@ -25,95 +28,13 @@ DEATHS = 5
 """How often the driver of a render may die."""
 LATER = 5.0
 """Seconds after which a render is tried again that could not be had."""
-LOOKED_AT = 64
-"""Renders at the head of the queue that are thought about."""
+READERS = 8
+"""Records that are read at once."""
 SWEEP = 600.0
 """Seconds between two looks for renders that are kept no longer."""
 ROUND = 1.0
 """Seconds between two looks at the queue when nobody pokes."""
 State = Literal["coming", "idle", "lent", "resting"]
-
-
-@dataclass(frozen=True)
-class Came:
-    """A worker is there and has nothing to do: it is new, or it has put away what it had."""
-
-    key: int
-
-
-@dataclass(frozen=True)
-class Went:
-    """A worker is no more."""
-
-    key: int
-
-
-@dataclass(frozen=True)
-class Returned:
-    """A render needs a worker no more; one that is not `fit` has to end."""
-
-    id: str
-    key: int
-    fit: bool
-
-
-@dataclass(frozen=True)
-class Progress:
-    """A render has come so far: a share from 0 to 1."""
-
-    id: str
-    share: float
-
-
-@dataclass(frozen=True)
-class Closed:
-    """The driver of a render is done with it; `result` None: it died."""
-
-    id: str
-    result: Result | None
-
-
-News = Came | Went | Returned | Progress | Closed
-
-
-class Stage(Protocol):
-    """What a supervisor moves about. No method waits."""
-
-    def most(self) -> int:
-        """How many workers there may be."""
-        ...
-
-    def hire(self) -> int:
-        """Ask for a worker; its key. `Came` tells when it is there."""
-        ...
-
-    def dismiss(self, key: int) -> None:
-        """End a worker."""
-        ...
-
-    def rest(self, key: int) -> None:
-        """Have a worker put away what it has; `Came` or `Went` tells."""
-        ...
-
-    def open(self, record: Record) -> None:
-        """Have a driver paint a claimed record, by the workers that it is lent."""
-        ...
-
-    def lend(self, id: str, key: int) -> None: ...
-
-    def call_back(self, id: str, key: int) -> None: ...
-
-    def stop(self, id: str) -> None:
-        """Have a render end: it is wanted no more."""
-        ...
-
-    def idle(self, seconds: float) -> None:
-        """End drivers that have had nothing to do for so long."""
-        ...
-
-    def news(self) -> list[News]:
-        """What has happened since the last call."""
-        ...
 
 
 @dataclass
@@ -125,10 +46,10 @@ class Worker:
 
 @dataclass
 class Open:
-    """A render with a driver. `share`: how far it is; `workers`: keys of those that it has."""
+    """A render with a driver. `share`: how far it is, None until it has said so; `workers`: keys of those it has."""
 
     record: Record
-    share: float = 0.0
+    share: float | None = None
     stopping: bool = False
     workers: set[int] = field(default_factory=set)
 
@@ -149,9 +70,10 @@ class Supervisor:
         self._later: dict[str, float] = {}
         self._deaths: dict[str, int] = {}
         self._ledger = Ledger()
-        self._others: dict[str, tuple[str | None, float]] = {}
-        self._beats = 0
-        self._beaten = self._looked = self._swept = -1e9
+        self._others: dict[str, tuple[str, float]] = {}
+        self._dead: set[str] = set()
+        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="records")
+        self._looked = self._swept = -1e9
         self._rate = 0.0
         self._rated = clock()
 
@@ -160,9 +82,11 @@ class Supervisor:
     def round(self, poked: bool) -> None:
         """Take in what has happened, look at the queue, deal workers out."""
         now = self._clock()
-        self._beat(now)
         for news in self._stage.news():
-            self._take(news)
+            try:
+                self._take(news)
+            except Exception:  # what comes after it has happened, too
+                LOG.exception("%s could not be taken in", news)
         if poked or now - self._looked > ROUND:
             self._looked = now
             self._look()
@@ -170,7 +94,7 @@ class Supervisor:
         self._stage.idle(self._settings.warm_idle_s)
         if self._settings.retain_s is not None and now - self._swept > SWEEP:
             self._swept = now
-            expired(self._records, self._settings.retain_s)
+            self._readers.submit(expired, self._records, self._settings.retain_s)
 
     def stats(self) -> dict[str, Any]:
         """For `/v1/stats`."""
@@ -186,6 +110,11 @@ class Supervisor:
             "running": len(self._open),
             "resting": len(self._open) - working,
         }
+
+    def beat(self, number: int) -> None:
+        """A sign of life for other services on this store: due `BEATS` times in a lease, however long a round takes."""
+        said = {"beat": number, "at": round(self._records.clock(), 3)}
+        self._records.objects.write(_beat(self._token), json.dumps(said).encode())
 
     def leave(self) -> None:
         """This service ends: whoever shares the store need not wait for a lease."""
@@ -205,8 +134,8 @@ class Supervisor:
                 self._put_away(key, fit)
             case Progress(id, share) if id in self._open:
                 one = self._open[id]
-                more = max(0.0, share - one.share) * one.record.evaluations
-                one.share = max(one.share, share)
+                more = 0.0 if one.share is None else max(0.0, share - one.share) * one.record.evaluations
+                one.share = max(one.share or 0.0, share)
                 self._ledger.charge(id, more)
                 self._pace(more)
             case Closed(id, result) if id in self._open:
@@ -224,20 +153,20 @@ class Supervisor:
         id = one.record.id
         for key in one.workers & self._workers.keys():
             self._put_away(key, True)  # its driver died with them in hand; a call of it does nothing any more
+        self._looked = -1e9
+        if result == "later":
+            self._later[id] = self._clock() + LATER
         if result is None:
             self._deaths[id] = self._deaths.get(id, 0) + 1
             LOG.warning("the driver of render %s died (%d of %d)", id, self._deaths[id], DEATHS)
-            if self._deaths[id] >= DEATHS:
-                end = {"state": "failed", "error": f"its driver died {DEATHS} times"}
-                finish(self._records, one.record, end)
+            if (
+                self._deaths[id] >= DEATHS
+            ):  # while the store is away it is opened once more, and ended by its next death
+                finish(self._records, one.record, {"state": "failed", "error": f"its driver died {DEATHS} times"})
                 result = "ended"
         if result == "ended":
             self._ledger.leave(id)
-            self._waiting.pop(id, None)
             self._deaths.pop(id, None)
-        elif result == "later":
-            self._later[id] = self._clock() + LATER
-        self._looked = -1e9
 
     def _pace(self, evaluations: float) -> None:
         """How many evaluations a worker does in a second, about: a mean that forgets."""
@@ -250,41 +179,35 @@ class Supervisor:
 
     # -- the queue
 
-    def _beat(self, now: float) -> None:
-        """A sign of life for other services on this store."""
-        if now - self._beaten < self._settings.lease / BEATS:
-            return
-        self._beaten, self._beats = now, self._beats + 1
-        said = {"beat": self._beats, "at": round(self._records.clock(), 3)}
-        self._records.objects.write(_beat(self._token), json.dumps(said).encode())
-
     def _look(self) -> None:
-        """Read what is queued: new renders, and those that shall end."""
+        """Read what is queued and not known yet: a render that waits changes only by being claimed, which a claim finds
+        out, or by being ended, which takes it out of the queue. And look whether those that are open shall end."""
         ids = self._records.queued_ids()
         for id in self._waiting.keys() - set(ids):
             del self._waiting[id]
             self._ledger.leave(id)
-        self._others = {service: seen for service, seen in self._others.items() if self._still(service)}
-        for id in ids:
-            try:
-                record = self._records.get(id)
-                if record.terminal:  # whoever ended it died before it was out of the queue
-                    self._records.change(id, lambda _: None)
-                elif id in self._open:
-                    self._heed(self._open[id], record)
-                elif record.cancel_asked and self._ours(record):
-                    ended = self._records.change(id, lambda now: claimed(now, self._token, self._records.clock))
-                    if ended is not None and ended.terminal:
-                        tell(self._records, ended)
-                else:
-                    self._waiting[id] = record
-            except NotFound:
-                self._waiting.pop(id, None)
-            except RaytileError as error:
-                LOG.warning("render %s cannot be looked at: %s", id, first_line(error))
+        unknown = [id for id in ids if id not in self._waiting]
+        for record in self._readers.map(self._read, unknown):
+            if record is None:
+                continue
+            if record.terminal:  # whoever ended it died before it was out of the queue
+                self._records.change(record.id, lambda _: None)
+            elif record.id in self._open:
+                self._heed(self._open[record.id], record)
+            else:
+                self._waiting[record.id] = record
+        self._listen()
+        for record in [record for record in self._waiting.values() if record.cancel_asked and self._ours(record)]:
+            self._claim(record.id)
 
-    def _still(self, service: str) -> bool:
-        return any(record.service == service for record in self._waiting.values())
+    def _read(self, id: str) -> Record | None:
+        try:
+            return self._records.get(id)
+        except NotFound:
+            return None
+        except RaytileError as error:
+            LOG.warning("render %s cannot be read: %s", id, first_line(error))
+            return None
 
     def _heed(self, one: Open, record: Record) -> None:
         held = (record.service, record.claims) == (one.record.service, one.record.claims)
@@ -292,19 +215,42 @@ class Supervisor:
             one.stopping = True
             self._stage.stop(record.id)
 
+    def _listen(self) -> None:
+        """Which other services show no life: theirs are ours then."""
+        services = {record.service for record in self._waiting.values()} - {None, self._token}
+        self._others = {service: seen for service, seen in self._others.items() if service in services}
+        self._dead = set()
+        for service in sorted(service for service in services if service is not None):
+            found = self._records.objects.read(_beat(service))
+            if found is None:  # it left
+                self._dead.add(service)
+            elif self._others.get(service, ("", 0.0))[0] != found[1]:
+                self._others[service] = (found[1], self._clock())
+            elif self._clock() - self._others[service][1] > self._settings.lease:
+                self._dead.add(service)
+
     def _ours(self, record: Record) -> bool:
         """Whether this render may be taken: nobody holds it, or who does has shown no life for a lease."""
-        service = record.service
-        if service is None or service == self._token:
-            return True
-        found = self._records.objects.read(_beat(service))
-        if found is None:  # it left
-            return True
-        tag, since = self._others.get(service, (None, 0.0))
-        if tag != found[1]:
-            self._others[service] = (found[1], self._clock())
-            return False
-        return self._clock() - since > self._settings.lease
+        return record.service in (None, self._token) or record.service in self._dead
+
+    def _claim(self, id: str) -> Record | None:
+        """Take a render; None if it is not to be had any more, or has just been ended because somebody asked for that.
+        It is looked at anew in any case."""
+
+        def change(now: Record) -> Record | None:
+            return claimed(now, self._token, self._records.clock) if self._ours(now) else None
+
+        del self._waiting[id]
+        try:
+            record = self._records.change(id, change)
+        except RaytileError as error:
+            LOG.warning("render %s cannot be claimed: %s", id, first_line(error))
+            self._later[id] = self._clock() + LATER
+            return None
+        if record is not None and record.terminal:
+            tell(self._records, record)
+            return None
+        return record
 
     # -- who gets what
 
@@ -330,17 +276,34 @@ class Supervisor:
                 self._lend(wish.id, idle.pop())
 
     def _wishes(self, now: float) -> list[Wish]:
-        """The renders that workers are dealt to: those that are open, and the first of the queue."""
+        """The renders that workers are dealt to: those that are open, and the next of the owner who has fewest."""
         found = [self._wish(one.record, len(self._kept(one))) for one in self._open.values() if not one.stopping]
-        room = self._settings.max_running - len(self._open)
-        ready = sorted(self._waiting.values(), key=lambda record: (-record.priority, record.id))
-        for record in ready[:LOOKED_AT]:
-            if room <= 0:
+        has = Counter(one.record.owner for one in self._open.values())
+        queues: dict[str, deque[Record]] = defaultdict(deque)
+        for record in sorted(self._waiting.values(), key=lambda record: (-record.priority, record.id)):
+            if self._later.get(record.id, now) <= now and self._ours(record):
+                queues[record.owner].append(record)
+        for _ in range(self._settings.max_running - len(self._open)):
+            if not queues:
                 break
-            if record.id not in self._open and self._later.get(record.id, now) <= now and self._ours(record):
-                found.append(self._wish(record, 0))
-                room -= 1
+            owner = min(queues, key=lambda owner: (has[owner], -queues[owner][0].priority, queues[owner][0].id))
+            found.append(self._wish(queues[owner].popleft(), 0))
+            has[owner] += 1
+            if not queues[owner]:
+                del queues[owner]
+        if any(has[owner] == 0 for owner in queues):
+            self._make_room(has)
         return found
+
+    def _make_room(self, has: Counter[str]) -> None:
+        """An owner has no render open, since others have all places: one that rests goes back into the queue."""
+        resting = [one for one in self._open.values() if not one.workers and not one.stopping]
+        if any(one.stopping for one in self._open.values()) or not resting:
+            return
+        most = max(resting, key=lambda one: (has[one.record.owner], -one.record.priority, one.record.id))
+        if has[most.record.owner] > 1:
+            most.stopping = True
+            self._stage.stop(most.record.id)
 
     def _wish(self, record: Record, held: int) -> Wish:
         self._ledger.enter(record.id, record.owner)
@@ -363,25 +326,17 @@ class Supervisor:
                 self._stage.dismiss(key)
 
     def _opened(self, id: str) -> bool:
-        """Claim a render and give it a driver; False if somebody else was faster."""
-
-        def change(now: Record) -> Record | None:
-            return claimed(now, self._token, self._records.clock) if self._ours(now) else None
-
-        try:
-            record = self._records.change(id, change)
-        except RaytileError as error:
-            LOG.warning("render %s cannot be claimed: %s", id, first_line(error))
-            self._later[id] = self._clock() + LATER
-            return False
-        self._waiting.pop(id, None)
-        if record is None or record.terminal:
+        """Claim a render and give it a driver; False if it is not to be had."""
+        record = self._claim(id)
+        if record is None:
             return False
         self._open[id] = Open(record)
         self._stage.open(record)
         return True
 
     def _lend(self, id: str, key: int) -> None:
+        if not any(worker.state == "lent" for worker in self._workers.values()):
+            self._rated = self._clock()  # nobody has worked until now
         self._workers[key] = Worker("lent", self._clock())
         self._open[id].workers.add(key)
         self._stage.lend(id, key)

@@ -11,7 +11,7 @@ from raytile.canvas import place as places
 from raytile.canvas import store
 from raytile.canvas.head import Head
 from raytile.serve.access import LOOPBACK, host_name
-from raytile.serve.app import refusals
+from raytile.serve.asgi import refusals
 from raytile.serve.errors import Forbidden
 from raytile.serve.guard import Guard
 from raytile.serve.routes_page import make_router

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import uvicorn
 
-from raytile.serve.app import make_app
+from raytile.serve.asgi import make_app
 from raytile.serve.desk import Desk, open_records
 from raytile.serve.keys import Keys
 from raytile.serve.localchoir import LocalChoir

@@ -11,7 +11,7 @@ from typing import Any
 
 import uvicorn
 
-from raytile.serve.app import make_app
+from raytile.serve.asgi import make_app
 from tests.s3 import free_ports
 from tests.serve.service import Service, serving
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from starlette.testclient import TestClient
 
-from raytile.serve.app import make_app
+from raytile.serve.asgi import make_app
 from raytile.serve.desk import Choir, Desk, open_records
 from raytile.serve.keys import Keys
 from raytile.serve.localchoir import LocalChoir

@@ -1,0 +1,216 @@
+"""The supervisor's choices, on a stage of paper: what real processes do is in test_ray_choir."""
+
+from __future__ import annotations
+
+import json
+import random
+from typing import Any
+
+import pytest
+
+from raytile.canvas.bytes import MemoryBytes
+from raytile.errors import CanvasError
+from raytile.plan.request import RenderRequest
+from raytile.serve import supervisor as supervising
+from raytile.serve.feed import read_feed
+from raytile.serve.names import RENDER, new_id
+from raytile.serve.painting import Result
+from raytile.serve.records import Record, Records
+from raytile.serve.settings import Settings
+from raytile.serve.stage import Came, Closed, News, Progress, Returned
+from raytile.serve.supervisor import DEATHS, Supervisor
+
+
+class Paper:
+    """Workers come at once; who is called back comes back in the next round; who is stopped is left."""
+
+    def __init__(self, workers: int) -> None:
+        self.workers, self.hired = workers, 0
+        self.open_: dict[str, Record] = {}
+        self.lent: dict[str, set[int]] = {}
+        self.told: list[News] = []
+        self.dismissed: list[int] = []
+
+    def most(self) -> int:
+        return self.workers
+
+    def hire(self) -> int:
+        self.hired += 1
+        self.told.append(Came(self.hired))
+        return self.hired
+
+    def dismiss(self, key: int) -> None:
+        self.dismissed.append(key)
+
+    def rest(self, key: int) -> None:
+        self.told.append(Came(key))
+
+    def open(self, record: Record) -> None:
+        self.open_[record.id] = record
+        self.lent[record.id] = set()
+
+    def lend(self, id: str, key: int) -> None:
+        assert all(key not in keys for keys in self.lent.values()), "lent twice"
+        self.lent[id].add(key)
+
+    def call_back(self, id: str, key: int) -> None:
+        if id in self.open_:
+            self.lent[id].discard(key)
+            self.told.append(Returned(id, key, True))
+
+    def stop(self, id: str) -> None:
+        if id in self.open_:
+            self.close(id, "left")
+
+    def close(self, id: str, result: Result | None) -> None:
+        del self.open_[id]
+        self.told += [Returned(id, key, True) for key in self.lent.pop(id)]
+        self.told.append(Closed(id, result))
+
+    def idle(self, seconds: float) -> None: ...
+
+    def news(self) -> list[News]:
+        found, self.told = self.told, []
+        return found
+
+
+class World:
+    def __init__(self, workers: int = 2, objects: MemoryBytes | None = None, token: str = "us", **given: Any) -> None:
+        self.now = 1000.0
+        self.seen: set[str] = set()
+        self.stage = Paper(workers)
+        self.records = Records(objects or MemoryBytes(), lambda: self.now)
+        settings = Settings.load(store="unused", **given)
+        self.supervisor = Supervisor(settings, self.records, self.stage, token, lambda: self.now)
+
+    def add(self, owner: str = "x", useful: int = 1, evaluations: int = 100, **more: Any) -> str:
+        id = new_id(RENDER, self.now, random.Random(len(self.records.owned(None))))
+        request = RenderRequest.parse(prompt="sea", width=64, height=64, model="toy")
+        fields = {"evaluations": evaluations, "tiles": 1, "useful": useful, "request": request, "shown": {}}
+        self.now += 0.01
+        self.records.add(Record(id=id, owner=owner, created=self.now, updated=self.now, **fields, **more))
+        return id
+
+    def rounds(self, count: int = 3, seconds: float = 0.2) -> None:
+        for _ in range(count):
+            self.now += seconds
+            self.supervisor.round(True)
+
+
+    def work(self, until: float) -> None:
+        """Whoever has a worker comes further, for a while; takes note of who had one."""
+        for number in range(1, 11):
+            for id in list(self.stage.open_):
+                if self.stage.lent[id]:
+                    self.seen.add(id)
+                    self.stage.told.append(Progress(id, until * number / 10))
+            self.rounds(4, seconds=10.0)
+
+
+def test_an_owner_with_many_renders_does_not_keep_others_out() -> None:
+    world = World(max_running=4)
+    heavy = [world.add("heavy", priority=10) for _ in range(17)]
+    world.rounds()
+    assert len(world.stage.open_) == 2  # no more than there are workers
+    light = world.add("light")
+    world.rounds(6)
+    assert world.stage.lent[light]
+    assert any(world.stage.lent.get(id) for id in heavy)
+
+
+def test_who_rests_makes_room_for_an_owner_who_has_nothing_open() -> None:
+    world = World(workers=1, max_running=2)
+    heavy = [world.add("heavy", evaluations=10_000) for _ in range(3)]
+    world.rounds()
+    world.work(0.1)
+    assert len(world.stage.open_) == 2
+    light = world.add("light")
+    world.work(0.5)
+    assert light in world.seen
+    assert sum(world.records.get(id).state == "running" for id in heavy) <= 2
+
+
+def test_news_that_cannot_be_taken_in_does_not_lose_what_came_after(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World()
+    first, second = world.add(), world.add()
+    world.rounds()
+    monkeypatch.setattr(world.supervisor, "_pace", lambda _: (_ for _ in ()).throw(CanvasError("away")))
+    world.stage.told.append(Progress(first, 0.5))
+    world.stage.close(second, "later")
+    world.supervisor.round(False)
+    assert world.supervisor.stats()["running"] == 1
+
+
+def test_a_driver_that_dies_again_and_again_ends_its_render() -> None:
+    world = World()
+    id = world.add()
+    for _ in range(DEATHS):
+        world.rounds()
+        world.stage.close(id, None)
+    world.rounds()
+    record = world.records.get(id)
+    assert (record.state, world.records.queued_ids()) == ("failed", [])
+    assert str(DEATHS) in str(record.error)
+    assert [event["event"] for event in read_feed(world.records.objects, id)][-1:] == ["failed"]
+
+
+def test_another_service_is_left_alone_while_it_shows_life_and_taken_over_after_a_lease() -> None:
+    objects = MemoryBytes()
+    one = World(objects=objects, token="one", lease=10)
+    id = one.add()
+    one.supervisor.beat(1)
+    one.rounds()
+    other = World(objects=objects, token="other", lease=10)
+    for beat in range(2, 6):
+        one.supervisor.beat(beat)
+        other.rounds(2, seconds=4.0)
+        assert not other.stage.open_
+    other.rounds(4, seconds=4.0)
+    assert list(other.stage.open_) == [id]
+    record = other.records.get(id)
+    assert (record.service, record.claims) == ("other", 2)
+    other.supervisor.beat(1)
+    one.rounds()  # it wakes up, and lets go
+    assert not one.stage.open_
+
+
+def test_a_service_that_leaves_is_not_waited_for() -> None:
+    objects = MemoryBytes()
+    one = World(objects=objects, token="one", lease=1000)
+    id = one.add()
+    one.supervisor.beat(1)
+    one.rounds()
+    one.supervisor.leave()
+    other = World(objects=objects, token="other", lease=1000)
+    other.rounds(2)
+    assert list(other.stage.open_) == [id]
+
+
+def test_a_cancelled_render_of_a_dead_service_is_ended_and_told() -> None:
+    world = World()
+    id = world.add(service="gone", state="running", claims=1, cancel_asked=True)
+    world.rounds()
+    assert world.records.get(id).state == "cancelled"
+    assert [event["event"] for event in read_feed(world.records.objects, id)] == ["cancelled"]
+
+
+def test_idle_workers_end_after_their_time_and_not_before() -> None:
+    world = World(warm_idle_s=5)
+    id = world.add(useful=2)
+    world.rounds()
+    assert len(world.stage.lent[id]) == 2
+    world.records.change(id, lambda now: now.but(state="finished"))
+    world.stage.close(id, "ended")
+    world.rounds(2, seconds=2.0)
+    assert not world.stage.dismissed
+    world.rounds(3, seconds=2.0)
+    assert sorted(world.stage.dismissed) == [1, 2]
+    assert world.supervisor.stats()["workers"] == 0
+
+
+def test_a_beat_names_its_service() -> None:
+    world = World(token="us")
+    world.supervisor.beat(7)
+    held = world.records.objects.read(supervising._beat("us"))
+    assert held is not None
+    assert json.loads(held[0])["beat"] == 7
