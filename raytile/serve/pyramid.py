@@ -30,7 +30,7 @@ NEUTRAL = 128
 """Where nothing is known yet."""
 SIDE = 256
 """Cells along a square of the preview, about."""
-HELD = 96 * 2**20
+HELD = 2**25
 """Bytes of squares that are kept, and one square more."""
 FRESH, PATIENT = 1.0, 10.0
 """Seconds that a square which still changes is shown for, and so many times what it took to make."""

@@ -10,7 +10,17 @@ from fastapi.responses import RedirectResponse
 from raytile.serve.access import Reader, TheDesk, answers, keys_wanted
 from raytile.serve.desk import Desk
 from raytile.serve.keys import Who
-from raytile.serve.showing import Gallery, Shown, descriptor_answer, image_answer, information_answer, tile_answer
+from raytile.serve.showing import (
+    TILERS,
+    WATCHERS,
+    Gallery,
+    Shown,
+    descriptor_answer,
+    image_answer,
+    information_answer,
+    tile_answer,
+    working,
+)
 
 router = APIRouter(prefix="/v1", tags=["zoom"])
 Id = Annotated[str, Path(description="The id of a render.", examples=["r" + "0" * 24])]
@@ -56,8 +66,8 @@ def get_descriptor(id: Id, desk: TheDesk, who: Reader) -> Response:
     return descriptor_answer(shown_of(desk, who, id))
 
 
-@router.get("/renders/{id}_files/{level}/{tile}", response_class=Response, responses={**TILES, **answers(404)})
-def get_tile(
+@router.get("/renders/{id}_files/{level}/{tile}", response_class=Response, responses={**TILES, **answers(404, 429)})
+async def get_tile(
     id: Id,
     level: Annotated[str, Path(max_length=64, examples=["9"])],
     tile: Annotated[str, Path(max_length=64, examples=["0_0.jpeg"], description="COLUMN_ROW.FORMAT")],
@@ -66,7 +76,8 @@ def get_tile(
     who: Reader,
 ) -> Response:
     """A DeepZoom tile of 512 pixels, as the render stands. Takes `If-None-Match`."""
-    return tile_answer(request, gallery_of(request), shown_of(desk, who, id), level, tile)
+    gallery = gallery_of(request)
+    return await working(lambda: tile_answer(request, gallery, shown_of(desk, who, id), level, tile), TILERS)
 
 
 @router.get(
@@ -100,9 +111,9 @@ def get_information(id: Id, request: Request, desk: TheDesk, who: Reader) -> Res
 @router.get(
     "/iiif/{id}/{region}/{size}/{rotation}/{quality}.{format}",
     response_class=Response,
-    responses={**TILES, **answers(400, 404, 501)},
+    responses={**TILES, **answers(400, 404, 429, 501)},
 )
-def get_image(
+async def get_image(
     id: Id,
     region: Annotated[str, Path(max_length=64, examples=["full", "square", "0,0,64,64", "pct:0,0,50,50"])],
     size: Annotated[str, Path(max_length=64, examples=["max", "64,", ",64", "pct:50", "!64,64"])],
@@ -114,8 +125,8 @@ def get_image(
     who: Reader,
 ) -> Response:
     """Any region of a render at any size, by the IIIF Image API 3.0 (level 2, mirrored too). Nothing is enlarged."""
-    shown, parts = shown_of(desk, who, id), (region, size, rotation, quality, format)
-    return image_answer(request, gallery_of(request), shown, _base(request, id), parts)
+    gallery, base, parts = gallery_of(request), _base(request, id), (region, size, rotation, quality, format)
+    return await working(lambda: image_answer(request, gallery, shown_of(desk, who, id), base, parts), WATCHERS)
 
 
 def _base(request: Request, id: str) -> str:

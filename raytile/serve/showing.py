@@ -11,6 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import anyio
+import anyio.to_thread
 import numpy as np
 from fastapi import Request, Response
 from fastapi.responses import JSONResponse
@@ -18,15 +20,19 @@ from fastapi.responses import JSONResponse
 from raytile.canvas import store
 from raytile.geometry.box import Box
 from raytile.serve import zoom
-from raytile.serve.errors import BadRequest, NotFound, NotOffered
+from raytile.serve.errors import BadRequest, Busy, NotFound, NotOffered
 from raytile.serve.tiles import Encoding, Picture, blank, encoded
 
 if TYPE_CHECKING:
     from raytile.serve.pyramid import Pixels
 
 ENCODINGS: dict[str, Encoding] = {"jpeg": "jpeg", "jpg": "jpeg", "png": "png", "webp": "webp"}
-KEPT = 16
-"""Canvases whose squares are kept at once."""
+KEPT, HELD = 8, 2**28
+"""Canvases whose squares are kept at once, and bytes of squares that all of them keep together."""
+WATCHERS, TILERS = anyio.CapacityLimiter(2), anyio.CapacityLimiter(8)
+"""Regions, which may be large, and tiles that are worked out at once."""
+WAITING = 256
+"""Tiles, or regions, that may wait for that."""
 _LEVEL = re.compile(r"[0-9]{1,3}", re.ASCII)
 _TILE = re.compile(r"([0-9]{1,9})_([0-9]{1,9})\.([a-z]{3,4})", re.ASCII)
 
@@ -60,7 +66,7 @@ class Gallery:
         if found is None or found.replaced():
             if not store.exists(place):
                 return None
-            found = Picture(place, self._clock)
+            found = Picture(place, self._clock, HELD // KEPT)
             if found.size != (shown.width, shown.height):
                 raise NotFound("this picture was replaced by one of another size: open it anew")
         with self._lock:
@@ -86,6 +92,13 @@ class Wanted:
     @property
     def key(self) -> str:
         return f"{self.box} {self.width}x{self.height} {self.encoding} {self.name}"
+
+
+async def working(act: Callable[[], Response], limiter: anyio.CapacityLimiter) -> Response:
+    """Run what works out an answer, apart from what else is asked. Raises `Busy` where too many wait."""
+    if limiter.statistics().tasks_waiting >= WAITING:
+        raise Busy("too many parts of pictures are asked for: come again soon", retry_after=2)
+    return await anyio.to_thread.run_sync(act, limiter=limiter)
 
 
 def descriptor_answer(shown: Shown) -> Response:

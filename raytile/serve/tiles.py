@@ -16,7 +16,7 @@ import numpy as np
 from raytile.canvas import store
 from raytile.errors import CanvasError, InvalidRequest
 from raytile.geometry.box import Box
-from raytile.serve.pyramid import NEUTRAL, Pyramid, Sight
+from raytile.serve.pyramid import HELD, NEUTRAL, Pyramid, Sight
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -33,11 +33,11 @@ GLANCE = 0.25
 class Picture:
     """The picture of the canvas at `place`, as far as it came. Thread-safe. Raises `CanvasError`.
 
-    `clock` gives seconds that only go forward."""
+    `clock` gives seconds that only go forward; about `held` bytes are kept for the next look."""
 
-    def __init__(self, place: Path | str, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, place: Path | str, clock: Callable[[], float] = time.monotonic, held: int = HELD) -> None:
         self._canvas, self._clock = store.open(place), clock
-        self._pyramid = Pyramid(self._canvas, clock)
+        self._pyramid = Pyramid(self._canvas, clock, held)
         self._sight: Sight | None = None
         self._seen = 0.0
         self._lock = threading.Lock()

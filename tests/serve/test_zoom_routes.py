@@ -150,6 +150,17 @@ def test_keys_are_asked_for_and_renders_belong_to_theirs(tmp_path: Path) -> None
             assert service.client.get(f"/v1/{path}", headers=mine, follow_redirects=False).status_code in (200, 303)
 
 
+def test_who_asks_too_much_is_told_to_come_again(
+    painted: tuple[Service, str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service, id, _ = painted
+    monkeypatch.setattr("raytile.serve.showing.WAITING", 0)
+    for path in (f"renders/{id}_files/9/0_0.jpeg", f"iiif/{id}/full/100,/0/default.jpg"):
+        answer = service.client.get(f"/v1/{path}")
+        refused(answer, 429)
+        assert int(answer.headers["retry-after"]) > 0
+
+
 # -- IIIF ------------------------------------------------------------------------------------------------------------
 
 
