@@ -73,30 +73,15 @@ def obedience(picture: Floats, request: RenderRequest, names: list[str]) -> dict
 def border(picture: Floats, region: Region, shores: NDArray[np.bool_]) -> dict[str, float]:
     """Whether a line shows along a region's border. Mean steps from pixel to pixel (of either axis) by distance from
     the middle of the border, two pixels at a time, each over the median of those around it: one ground that goes over
-    into another is wider than a line. The largest where the region fades, the largest further away, and the largest
-    along the same border moved elsewhere, where nothing was asked to change. `shores` are left out: the land map draws
-    coasts, not the region."""
+    into another is wider than a line. The largest where the region fades, and the largest further away. `shores` are
+    left out: the land map draws coasts, not the region."""
     down, across = (np.mean(np.abs(np.roll(picture, -1, axis)[:-1] - picture[:-1]), axis=-1) for axis in (0, 1))
-    steps, dry = down + across, ~shores[:-1]
-    near, far = _along(steps, dry, region)
-    away = region.feather + REACH
-    moved = [_moved(region, away * x, away * y) for y in (-1, 0, 1) for x in (-1, 0, 1) if x or y]
-    y, x = np.indices(steps.shape, dtype=np.float32)
-    cover_here = cover(region.model_copy(update={"feather": region.feather + 2 * CELL}), y, x, (None, WIDTH))
-    elsewhere = dry & ((cover_here == 0) | (cover_here == 1))
-    placebos = [_along(steps, elsewhere, each)[0] for each in moved]
-    return {"where it fades": round(near, 3), "elsewhere": round(far, 3), "moved": round(max(placebos), 3)}
-
-
-def _along(steps: Floats, counted: NDArray[np.bool_], region: Region) -> tuple[float, float]:
-    """The largest ratio near the border of a region, and the largest further away; 0 where there is nothing."""
+    steps = down + across
     reach = int(region.feather / 2) + REACH
     wide = region.model_copy(update={"feather": 2.0 * reach})
     y, x = np.mgrid[0 : steps.shape[0], 0 : steps.shape[1]].astype(np.float32)
     depth = (cover(wide, y, x, (None, WIDTH)) - 0.5) * 2 * reach
-    inside = (np.abs(depth) < reach - 1) & counted
-    if not inside.any():
-        return 0.0, 0.0
+    inside = (np.abs(depth) < reach - 1) & ~shores[:-1]
     bins = ((depth[inside] + reach) // 2).astype(int)
     count = np.bincount(bins, minlength=reach)
     mean = np.bincount(bins, steps[inside], minlength=reach) / np.maximum(1, count) + INVISIBLE
@@ -106,13 +91,8 @@ def _along(steps: Floats, counted: NDArray[np.bool_], region: Region) -> tuple[f
     ratio = np.zeros(len(mean))
     ratio[known] = mean[known] / np.nanmedian(around[known], axis=-1)
     near = np.abs(2 * (np.arange(len(mean)) + 0.5) - reach) <= max(CELL, region.feather / 2)
-    return float(ratio[near].max(initial=0)), float(ratio[~near].max(initial=0))
-
-
-def _moved(region: Region, x: float, y: float) -> Region:
-    if region.box:
-        return region.model_copy(update={"box": (region.box[0] + x, region.box[1] + y, *region.box[2:])})
-    return region.model_copy(update={"polygon": tuple((px + x, py + y) for px, py in region.polygon or ())})
+    found = {"where it fades": ratio[near], "elsewhere": ratio[~near]}
+    return {name: round(float(values.max(initial=0)), 3) for name, values in found.items()}
 
 
 def coasts(request: RenderRequest) -> NDArray[np.bool_]:

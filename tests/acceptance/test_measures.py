@@ -8,6 +8,7 @@ import pytest
 from raytile.geometry.atlas import Atlas, Face, Join
 from raytile.geometry.box import Box
 from raytile.geometry.forms import cube, equirectangular, torus
+from raytile.plan.scene import Region
 from tests.acceptance import measures, strategies_planet, strategies_style
 from tests.acceptance.measures import Floats
 from tests.acceptance.measures_earth import BLOCK, among_islands, features
@@ -106,6 +107,19 @@ def test_words_of_regions_say_what_to_look_for() -> None:
     assert strategies_planet.asked("satellite view, jungle, dark forest, tropical") == ("forest",)
     assert strategies_planet.asked("many small islands, warm sea") == ("islands",)
     assert strategies_planet.asked("open ocean, blue water") == ("water",)
+
+
+def test_a_line_on_a_border_shows_and_a_coast_of_the_map_does_not() -> None:
+    region = Region(prompt="ice", box=(128, 128, 320, 320), feather=32)
+    dull = np.random.default_rng(0).normal(0.5, 0.02, (576, 576, 3))
+    drawn = dull.copy()
+    drawn[128:448, 128:448] += 0.2
+    nowhere, there = np.zeros((576, 576), dtype=bool), np.zeros((576, 576), dtype=bool)
+    there[100:476, 100:476] = True
+    there[156:420, 156:420] = False
+    assert strategies_planet.border(dull, region, nowhere)["where it fades"] < 1.2
+    assert strategies_planet.border(drawn, region, nowhere)["where it fades"] > 1.5
+    assert strategies_planet.border(drawn, region, there)["where it fades"] == 0
 
 
 def test_distance_of_styles() -> None:
