@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import random
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -13,21 +14,24 @@ from typing import Any, Protocol
 from raytile import api
 from raytile.canvas.headstore import HeadStore
 from raytile.canvas.place import bytes_at, is_remote, where
-from raytile.errors import CanvasError
+from raytile.errors import CanvasError, RaytileError, first_line
 from raytile.plan.cost import foretell
 from raytile.plan.route import Partition
-from raytile.serve.errors import Conflict, NotFound
+from raytile.serve.errors import Conflict
 from raytile.serve.feed import FeedReader, post_now
 from raytile.serve.keys import Keys
 from raytile.serve.ledger import Ledger
 from raytile.serve.limits import Admission
-from raytile.serve.names import RENDER, new_id
+from raytile.serve.names import RENDER, made_at, new_id
 from raytile.serve.records import Record, Records
 from raytile.serve.schemas import PlanLevel, PlanView, Progress, RenderView, RepaintWish, Stats, UpscaleWish, Wish
 from raytile.serve.settings import Settings
 from raytile.serve.uploads import Uploads
 from raytile.serve.wishes import AnyWish, Settled, Wishes, owned
 
+LOG = logging.getLogger("raytile.serve")
+ABANDONED = 600.0
+"""Seconds after which a render that was begun to be added and is not there will not come."""
 READERS = 8
 """Records that are read at once for a list: a bucket takes its time for each."""
 
@@ -176,7 +180,7 @@ class Desk:
     def _there(self, id: str) -> Record | None:
         try:
             return self.records.get(id)
-        except NotFound:  # removed meanwhile
+        except RaytileError:  # removed meanwhile, or written by a service of another version
             return None
 
     def feed(self, id: str, after: int) -> FeedReader:
@@ -242,15 +246,20 @@ def open_records(settings: Settings, clock: Callable[[], float]) -> Records:
 
 
 def expired(records: Records, retain_s: float) -> list[str]:
-    """Remove the renders that ended so many seconds ago, and uploads that are as old; returns the renders' ids."""
-    Uploads(records.objects, records.clock, random.Random(), 0).expire(records.clock() - retain_s)
+    """Remove the renders that ended so many seconds ago, uploads that are as old, and what was begun and never kept;
+    returns the renders' ids."""
+    now = records.clock()
+    Uploads(records.objects, records.clock, random.Random(), 0).expire(now - retain_s)
+    records.forget_marks(now - ABANDONED)
     gone = []
     for id in records.owned(None):
+        if made_at(id) > now - retain_s:
+            continue  # nothing ends before it is made
         try:
             record = records.get(id)
-            if record.terminal and record.ended is not None and records.clock() - record.ended >= retain_s:
+            if record.terminal and record.ended is not None and now - record.ended >= retain_s:
                 records.remove(id)
                 gone.append(id)
-        except NotFound:
-            continue
+        except RaytileError as error:
+            LOG.warning("render %s is not looked at: %s", id, first_line(error))
     return gone

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from statistics import median
 from typing import NamedTuple
 
-from raytile.serve.errors import NotFound
+from raytile.errors import RaytileError
 from raytile.serve.records import Record, Records
 
 REMEMBERED = 32
@@ -115,5 +115,5 @@ class Ledger:
     def _read(self, id: str) -> Record | None:
         try:
             return self._records.get(id)
-        except NotFound:
+        except RaytileError:  # gone, or written by a service of another version
             return None

@@ -87,6 +87,8 @@ class LocalChoir:
                     waiting.append(self._records.get(id))
             except NotFound:  # not written yet, or removed just now
                 continue
+            except RaytileError as error:
+                LOG.warning("render %s cannot be looked at: %s", id, first_line(error))
         for record in sorted(waiting, key=lambda record: (-record.priority, record.id)):
             made = self._records.change(record.id, lambda now: claimed(now, self._token, self._records.clock))
             if made is not None and made.terminal:

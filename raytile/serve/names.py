@@ -16,6 +16,11 @@ def new_id(kind: str, now: float, rng: random.Random) -> str:
     return f"{kind}{int(now * 1000):012x}{rng.getrandbits(48):012x}"
 
 
+def made_at(id: str) -> float:
+    """The seconds since 1970 that an id tells."""
+    return int(id[1:13], 16) / 1000
+
+
 def is_id(text: str, kind: str = RENDER) -> bool:
     return text[:1] == kind and _REST.fullmatch(text[1:]) is not None
 

@@ -13,7 +13,7 @@ from raytile.canvas.bytes import Bytes
 from raytile.errors import CanvasError
 from raytile.plan.request import RenderRequest
 from raytile.serve.errors import Conflict, NotFound
-from raytile.serve.names import check_id, is_id
+from raytile.serve.names import check_id, is_id, made_at
 
 State = Literal["queued", "running", "finished", "failed", "cancelled"]
 Kind = Literal["render", "repaint", "upscale"]
@@ -86,20 +86,26 @@ class Records:
             key, body = idempotency
             place = _idempotency(record.owner, key)
             record = record.but(id=self._first(record, place, body), idempotency=place)
-        made = self.objects.create(_record(record.id), _json(record)) is not None
-        found = record if made else self.get(record.id)
-        if not found.terminal and (made or found.state == "queued"):
-            self.objects.write(f"owners/{record.owner}/{record.id}", b"")
-            self.objects.write(f"queue/{record.id}", b"")
-        return found, made
+            before = self.repeated(record.owner, key, body)
+            if before is not None:
+                return before, False
+        self._mark(record)  # before the record: what is queued is always found
+        if self.objects.create(_record(record.id), _json(record)) is not None:
+            return record, True
+        return self.get(record.id), False
+
+    def _mark(self, record: Record) -> None:
+        self.objects.write(f"owners/{record.owner}/{record.id}", b"")
+        self.objects.write(f"queue/{record.id}", b"")
 
     def repeated(self, owner: str, key: str, body: str) -> Record | None:
         """The render that this idempotency key stands for already; raises `Conflict` if it stands for another body."""
         held = self.objects.read(_idempotency(owner, key))
         if held is None:
             return None
+        id = _agreed(json.loads(held[0]), body)
         try:
-            return self.get(_agreed(json.loads(held[0]), body))
+            return self.get(id)
         except NotFound:  # whoever was first died in the midst of it
             return None
 
@@ -148,6 +154,14 @@ class Records:
         if record.idempotency is not None:
             self.objects.delete([record.idempotency, record.idempotency.removesuffix("json") + "lock"])
         self.objects.delete([f"{below}record.lock", _record(id)])
+
+    def forget_marks(self, before: float) -> None:
+        """Remove what is left of renders that whoever began to add them before that second never kept."""
+        for below in ("queue/", "owners/"):
+            for key in self.objects.sizes(below):
+                id = key.rpartition("/")[2]
+                if is_id(id) and made_at(id) < before and not self.objects.exists(_record(id)):
+                    self.objects.delete([key])
 
     def _first(self, record: Record, place: str, body: str) -> str:
         """The id that the idempotency key at `place` stands for."""

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Header, Path, Query, Response
 from raytile.serve.access import Painter, Reader, TheDesk, answers
 from raytile.serve.desk import Desk
 from raytile.serve.errors import ServiceError
+from raytile.serve.feed import ENDING
 from raytile.serve.names import RENDER
 from raytile.serve.records import Record
 from raytile.serve.schemas import ID, PlanView, RenderList, RenderView, RepaintWish, UpscaleWish, Wish
@@ -54,7 +55,7 @@ def make_render(
     """Paint a picture. Answers at once; watch `links.events`, then fetch `links.content`."""
     record = desk.submit(who.owner, wish, again)
     if stream:
-        return watched(desk, record, 0, {"Location": f"/v1/renders/{record.id}"})
+        return _watched_by_its_maker(desk, record)
     return _taken(desk, record, response)
 
 
@@ -133,9 +134,11 @@ def watch_render(
     """What happens in a render, from its beginning or after the event that you name."""
     record = desk.get(who.sees, id)
     seen = asked_after(last, after)
-    if seen and record.terminal and not desk.feed(id, seen).read():
-        return Response(status_code=204)
-    return watched(desk, record, seen)
+    if seen and record.terminal:
+        rest = desk.feed(id, seen - 1).read()
+        if not rest or (rest[-1]["id"] == seen and rest[-1]["event"] in ENDING):
+            return Response(status_code=204)
+    return EventStream(follow(desk, id, seen))
 
 
 @router.post("/plans", responses=answers(404))
@@ -144,8 +147,8 @@ def make_plan(wish: Wish, desk: TheDesk, who: Reader) -> PlanView:
     return desk.plan(who.owner, wish)
 
 
-def watched(desk: Desk, record: Record, after: int, headers: dict[str, str] | None = None) -> EventStream:
-    """The events of a render; if it was made for its watcher, it ends with the stream."""
+def _watched_by_its_maker(desk: Desk, record: Record) -> EventStream:
+    """The events of a render for whoever made it; if they want so, it ends when they leave."""
 
     def cancel() -> None:
         try:
@@ -157,7 +160,7 @@ def watched(desk: Desk, record: Record, after: int, headers: dict[str, str] | No
         await anyio.to_thread.run_sync(cancel)
 
     leave = gone if record.cancel_on_disconnect else None
-    return EventStream(follow(desk, record.id, after), leave, headers=headers)
+    return EventStream(follow(desk, record.id, 0), leave, headers={"Location": f"/v1/renders/{record.id}"})
 
 
 def _taken(desk: Desk, record: Record, response: Response) -> RenderView:

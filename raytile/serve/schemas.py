@@ -81,7 +81,7 @@ class _Wish(_Closed):
     control: PictureRef | None = None
     priority: int = Field(default=0, ge=-10, le=10)
     metadata: dict[Label, Note] = Field(default_factory=dict, max_length=16)
-    cancel_on_disconnect: bool = Field(default=False, description="End with the stream of events that watches it.")
+    cancel_on_disconnect: bool = Field(default=False, description="With ?stream=true: end when the client leaves.")
 
     def of_picture(self) -> dict[str, Any]:
         """The fields that were given, of those that decide the picture."""

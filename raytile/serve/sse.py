@@ -19,6 +19,8 @@ EAGER, SOON, LATE = 0.04, 0.2, 0.5
 """Seconds between two looks at a feed: at its beginning, just after news, and after a while without."""
 FIRST = 12
 """Events that are a feed's beginning."""
+LOOKERS = anyio.CapacityLimiter(16)
+"""Threads that look at feeds, beside those that answer requests."""
 STALE = 2.0
 """Seconds without news after which the record is asked whether the render has ended."""
 
@@ -46,7 +48,7 @@ async def follow(desk: Desk, id: str, after: int) -> AsyncIterator[dict[str, Any
     reader = desk.feed(id, after)
     pause, quiet = EAGER, 0.0
     while True:
-        events = await anyio.to_thread.run_sync(reader.read)
+        events = await anyio.to_thread.run_sync(reader.read, limiter=LOOKERS)
         for event in events:
             yield event
             if event["event"] in ENDING:
@@ -56,11 +58,11 @@ async def follow(desk: Desk, id: str, after: int) -> AsyncIterator[dict[str, Any
         elif quiet >= STALE:
             quiet = 0.0
             try:
-                record = await anyio.to_thread.run_sync(desk.records.get, id)
+                record = await anyio.to_thread.run_sync(desk.records.get, id, limiter=LOOKERS)
             except NotFound:
                 return
             if record.terminal:
-                last = await anyio.to_thread.run_sync(reader.read)
+                last = await anyio.to_thread.run_sync(reader.read, limiter=LOOKERS)
                 for event in last:
                     yield event
                 if not any(event["event"] in ENDING for event in last):
@@ -74,7 +76,7 @@ async def follow(desk: Desk, id: str, after: int) -> AsyncIterator[dict[str, Any
 class EventStream(Response):
     """A response that streams what `follow` gives, with a comment now and then so that nobody in between hangs up.
 
-    `gone` is awaited when the client leaves before the end; `write` makes bytes of an event."""
+    `gone` is awaited when the client leaves before the end (not when we break off); `write` makes bytes of an event."""
 
     media_type = "text/event-stream"
 
@@ -91,37 +93,45 @@ class EventStream(Response):
         self._events, self._gone, self._write = events, gone, write
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 (ASGI)
-        over = False
+        over = left = False
+
+        async def sent(body: bytes, more: bool = True) -> None:
+            nonlocal left
+            try:
+                await send({"type": "http.response.body", "body": body, "more_body": more})
+            except OSError:  # the connection broke
+                left = True
+                group.cancel_scope.cancel()
 
         async def stream() -> None:
             nonlocal over
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
             silent = anyio.current_time()
-            await send({"type": "http.response.body", "body": b": ok\n\n", "more_body": True})
+            await sent(b": ok\n\n")
             async for event in self._events:
                 if event is not None:
-                    await send({"type": "http.response.body", "body": self._write(event), "more_body": True})
+                    await sent(self._write(event))
                 elif anyio.current_time() - silent < PING:
                     continue
                 else:
-                    await send({"type": "http.response.body", "body": b": ping\n\n", "more_body": True})
+                    await sent(b": ping\n\n")
                 silent = anyio.current_time()
             over = True
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
+            await sent(b"", more=False)
             group.cancel_scope.cancel()
 
         async def listen() -> None:
+            nonlocal left
             while (await receive())["type"] != "http.disconnect":
                 pass
+            left = True
             group.cancel_scope.cancel()
 
         try:
             async with anyio.create_task_group() as group:
                 group.start_soon(listen)
                 group.start_soon(stream)
-        except* OSError:  # the connection broke while we wrote
-            pass
         finally:
-            if not over and self._gone is not None:
+            if left and not over and self._gone is not None:
                 with anyio.CancelScope(shield=True):
                     await self._gone()

@@ -84,10 +84,12 @@ class Wishes:
         parent: str | None = None,
     ) -> Settled:
         """Build, limit and plan; errors of ours speak of uploads and renders, never of `names`' places."""
+        copies: dict[str, str] = {}
         try:
             request = make()
             limits.check_request(request, self._settings)
             with tempfile.TemporaryDirectory(prefix="raytile-plan-") as scratch:
+                copies[f"{scratch}/"] = "upload "
                 plan = api.plan(at_hand(request, self._records.objects, Path(scratch)))
             limits.check_plan(plan, self._settings)
             return Settled(_as_called(plan.request, request), plan, model, kind, parent)
@@ -95,7 +97,8 @@ class Wishes:
             raise
         except (InvalidRequest, InvalidModel) as error:
             words = str(error)
-            for place, name in (*names.items(), (self._records.objects.where, "the store")):
+            models = {place: f"model {name}" for name, place in self._settings.models.items() if "/" in place}
+            for place, name in {**copies, **names, **models, self._records.objects.where: "the store"}.items():
                 words = words.replace(place, name)
             raise served(type(error)(words)) from error
 

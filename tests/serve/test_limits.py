@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,11 @@ from typing import Any
 import pytest
 
 from raytile.serve import guard
+from raytile.serve.desk import expired
 from raytile.serve.guard import Guard
 from raytile.serve.ledger import CAUTION, UNKNOWN_SECONDS
+from raytile.serve.names import new_id
+from raytile.serve.records import Records
 from tests.serve.service import SMALL, Service, serving
 
 LIMITS = {"max_pixels": 20_000, "max_side": 300, "max_steps": 4, "max_regions": 1, "max_body": 2000}
@@ -215,15 +219,41 @@ def test_a_repetition_is_answered_though_the_queue_is_full(tmp_path: Path) -> No
 
 
 def test_what_is_kept_no_longer_goes(tmp_path: Path) -> None:
-    from raytile.serve.desk import expired
-
     with serving(tmp_path, paint=False) as found:
         old, new, waiting = found.make(), found.make(), found.make()
-        records = found.desk.records
-        records.change(old, lambda now: now.but(state="finished", ended=records.clock() - 100))
-        records.change(new, lambda now: now.but(state="finished", ended=records.clock()))
-        assert expired(records, 50.0) == [old]
+        records, now = found.desk.records, found.desk.clock()
+        records.change(old, lambda was: was.but(state="finished", ended=now))
+        records.change(new, lambda was: was.but(state="finished", ended=now + 80))
+        assert expired(Records(records.objects, lambda: now + 40), 50.0) == []
+        assert expired(Records(records.objects, lambda: now + 100), 50.0) == [old]
         assert records.owned(None) == [waiting, new]
+
+
+def test_a_record_that_does_not_read_is_nobody_elses_trouble(tmp_path: Path) -> None:
+    """As one of a later version, in the midst of an upgrade."""
+    with serving(tmp_path) as found:
+        records = found.desk.records
+        foreign = new_id("r", 1.0, random.Random(0))
+        records.objects.write(f"renders/{foreign}/record.json", b'{"of": "another version"}')
+        for key in (f"queue/{foreign}", f"owners/local/{foreign}"):
+            records.objects.write(key, b"")
+        id = found.make()
+        assert found.events(id)[-1]["event"] == "finished"
+        assert [each["id"] for each in found.client.get("/v1/renders").json()["data"]] == [id]
+        assert found.client.get("/v1/stats").status_code == 200
+        assert found.client.get(f"/v1/renders/{foreign}").status_code == 503
+        assert expired(Records(records.objects, lambda: found.desk.clock() + 100), 50.0) == [id]
+        assert records.queued_ids() == [foreign]
+
+
+def test_errors_do_not_tell_where_models_lie(tmp_path: Path) -> None:
+    with serving(tmp_path, paint=False) as found:
+        secret = str(tmp_path / "secret" / "model")
+        found.desk.wishes._settings = found.settings.model_copy(update={"models": {"toy": "toy", "mine": secret}})
+        answer = found.client.post("/v1/renders", json={**SMALL, "model": "mine"})
+        assert answer.status_code == 422
+        assert "secret" not in answer.text
+        assert "model mine" in answer.text
 
 
 def test_retry_after_goes_by_what_left_the_queue_lately(tmp_path: Path) -> None:

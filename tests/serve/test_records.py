@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
@@ -111,28 +113,40 @@ def test_of_racing_repetitions_one_render_comes(records: Records, make_record: M
     assert len(records.queued_ids()) == len(records.owned("local")) == 1
 
 
-def test_a_repetition_makes_what_a_crash_left_out(objects: Bytes, make_record: MakeRecord) -> None:
-    class Dies(Records):
-        def get(self, id: str) -> Record:
-            raise AssertionError(id)
+@pytest.mark.parametrize("writes", range(4))
+def test_a_repetition_makes_what_a_crash_left_out(objects: Bytes, make_record: MakeRecord, writes: int) -> None:
+    """Whatever is written before the power goes: the first write that is left out is any of the four."""
+    left = [writes]
 
-    wish = make_record()
-    place = objects.create
-    crashed = [0]
+    def failing(act: Callable[..., Any]) -> Callable[..., Any]:
+        def write(key: str, data: bytes) -> Any:
+            if not left[0]:
+                raise KeyboardInterrupt
+            left[0] -= 1
+            return act(key, data)
 
-    def create(key: str, data: bytes) -> str | None:
-        if key.startswith("renders/") and not crashed[0]:
-            crashed[0] = 1
-            raise KeyboardInterrupt
-        return place(key, data)
+        return write
 
-    objects.create = create  # type: ignore[method-assign]
-    with pytest.raises(KeyboardInterrupt):
-        Dies(objects, lambda: 0.0).add(wish, ("key", "body"))
+    wish, whole = make_record(), (objects.create, objects.write)
+    objects.create, objects.write = map(failing, whole)  # type: ignore[method-assign]
     records = Records(objects, lambda: 0.0)
-    again, made = records.add(make_record(), ("key", "body"))
-    assert (again.id, made) == (wish.id, True)
-    assert records.queued_ids() == [wish.id]
+    with pytest.raises(KeyboardInterrupt):
+        records.add(wish, ("key", "body"))
+    objects.create, objects.write = whole  # type: ignore[method-assign]
+    again, _ = records.add(make_record(), ("key", "body"))
+    assert records.repeated(wish.owner, "key", "body") == again
+    assert records.queued_ids() == records.owned(wish.owner) == [again.id]
+
+
+def test_what_was_never_kept_is_forgotten_after_a_while(objects: Bytes, make_record: MakeRecord) -> None:
+    records = Records(objects, lambda: 0.0)
+    kept, lost = records.add(make_record())[0], make_record()
+    for key in (f"queue/{lost.id}", f"owners/{lost.owner}/{lost.id}"):
+        objects.write(key, b"")
+    records.forget_marks(lost.created)
+    assert records.queued_ids() == [kept.id, lost.id], "it may still be written"
+    records.forget_marks(lost.created + 1)
+    assert records.queued_ids() == records.owned(kept.owner) == [kept.id]
 
 
 def test_what_is_removed_leaves_nothing(objects: Bytes, make_record: MakeRecord) -> None:

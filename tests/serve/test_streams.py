@@ -31,9 +31,11 @@ class Caller:
         self._body = b"" if wish is None else json.dumps(wish).encode()
         path, _, query = path.partition("?")
         self.scope = {
-            "type": "http", "asgi": {"version": "3.0", "spec_version": "2.4"}, "http_version": "1.1", "path": path, "raw_path": path.encode(),
-            "method": "GET" if wish is None else "POST", "query_string": query.encode(), "root_path": "", "scheme": "http",
-            "headers": [(b"host", b"localhost"), (b"content-type", b"application/json")], "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 2), "state": {},
+            "type": "http", "asgi": {"version": "3.0", "spec_version": "2.4"}, "http_version": "1.1", "scheme": "http",
+            "method": "GET" if wish is None else "POST", "path": path, "raw_path": path.encode(),
+            "query_string": query.encode(), "root_path": "", "state": {},
+            "headers": [(b"host", b"localhost"), (b"content-type", b"application/json")],
+            "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 2),
         }  # fmt: skip
         self._asked = False
         self.task = asyncio.create_task(self.app(self.scope, self._receive, self._send))
