@@ -183,7 +183,7 @@ def _watch(remote: Remote, id: str, console: Console) -> None:
         with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
             task = bar.add_task("asked", total=1.0)
             for event in remote.events(id):
-                name, data = event["event"], event["data"].get("data", event["data"])
+                name, data = event["event"], event["data"]
                 line, share = name, None
                 if name == "started":
                     tiles, line = int(data.get("tiles", 0)), "painting"
@@ -210,9 +210,9 @@ def _watch(remote: Remote, id: str, console: Console) -> None:
 
 def _line(found: dict[str, Any]) -> str:
     """A render in one line."""
-    asked = found.get("request") or {}
-    size = f"{asked.get('width')}x{asked.get('height')}" if asked.get("width") else ""
-    words = " ".join(str(asked.get("prompt", "")).split())[:60]
+    size = f"{found.get('width')}x{found.get('height')}"
+    words = " ".join(str((found.get("request") or {}).get("prompt", "")).split())[:60]
+    words = "".join(letter if letter.isprintable() else "?" for letter in words)  # nothing steers the terminal
     return "  ".join(part for part in (str(found.get("id")), str(found.get("state")), size, words) if part)
 
 

@@ -1,6 +1,7 @@
 """Looks at a picture that a client sent, in a process of its own with little to spend: `python -m` this, FILE PIXELS.
 
-Whatever a decoder can be made to do, it does to this process alone. What is let through has been decoded to its last
+A decoder that is made to take all memory, all time, or to crash, does so there alone, and without the service's
+secrets in its environment. What is let through has been decoded to its last
 row by the decoder that a render will use."""
 
 from __future__ import annotations
@@ -13,11 +14,15 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import anyio
+
 from raytile.errors import InvalidRequest
 
 MEMORY = 3 * 2**30
 """Bytes of address space: what the libraries map, and the largest picture that has to be decoded whole."""
 SECONDS = 60
+CHECKERS = anyio.CapacityLimiter(2)
+"""Pictures that are looked at at once: each takes a process."""
 OK, REFUSED, UNKNOWN = 0, 3, 4
 MAGIC = {b"\x89PNG": "png", b"\xff\xd8\xff": "jpeg", b"II": "tiff", b"MM": "tiff", b"RIFF": "webp"}
 
@@ -45,13 +50,14 @@ def check(file: Path, max_pixels: int, holes: Path | None = None) -> Looks:
         command.append(str(holes))
     quiet = {"VIPS_CONCURRENCY": "1", "OMP_NUM_THREADS": "1", "VIPS_BLOCK_UNTRUSTED": "1"}
     package = str(Path(__file__).parents[2])
-    known = os.environ.get("PYTHONPATH")
+    given = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "RAYTILE_"))}
+    known = given.get("PYTHONPATH")
     path = {"PYTHONPATH": f"{package}{os.pathsep}{known}" if known else package}
     try:
         done = subprocess.run(
             command,
             cwd=file.parent,
-            env={**os.environ, **quiet, **path},
+            env={**given, **quiet, **path},
             capture_output=True,
             timeout=SECONDS,
         )

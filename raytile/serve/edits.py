@@ -11,12 +11,12 @@ from typing import Any
 
 import anyio
 
-from raytile.errors import InvalidRequest
+from raytile.errors import InvalidRequest, RaytileError
 from raytile.scenes import parse_size
 from raytile.serve.checking import Unknown, check
 from raytile.serve.desk import Desk
-from raytile.serve.errors import ServiceError, Unprocessable, WrongKind
-from raytile.serve.exports import Exports
+from raytile.serve.errors import Unprocessable, WrongKind
+from raytile.serve.exports import EDIT, Exports, exporting
 from raytile.serve.images import EditAsk
 from raytile.serve.party import Party
 from raytile.serve.records import Record
@@ -27,7 +27,7 @@ MOST = 2**24
 """Pixels of an edit: image, mask and picture are held whole when they are put together."""
 TAKE_IN = 0.01
 """Strength at which an image becomes a canvas as it is: a single step, the last."""
-BESIDE = {"raytile": "edit"}
+BESIDE = {EDIT: "yes"}
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ async def go_on(party: Party, edit: Edit, seed: int) -> list[str]:
     (canvas,), ask = party.ids, edit.ask
     await party.finished(canvas)
     hole = {"mask": {"upload": edit.mask.id}, "feather": ask.feather}
-    wish = {"prompt": ask.prompt, "repaint": [hole], "strength": ask.strength or 1.0, **_said(ask)}
+    wish = {"prompt": ask.prompt, "repaint": [hole], "strength": ask.strength or 1.0, "metadata": BESIDE, **_said(ask)}
     for each in _seeds(ask, seed):
         painted = RepaintWish.model_validate({**wish, "seed": each})
         await party.take(partial(party.desk.repaint, party.owner, canvas, painted))
@@ -112,7 +112,7 @@ def _seeds(ask: EditAsk, first: int) -> range:
 async def finish(party: Party, exports: Exports, edit: Edit, record: Record) -> None:
     """Put a finished picture together: outside the mask the image as it was sent."""
     if edit.mask is not None:
-        await anyio.to_thread.run_sync(_fill, party, exports, edit, record)
+        await exporting(partial(_fill, party, exports, edit, record))
 
 
 async def clean_up(party: Party, edit: Edit) -> None:
@@ -136,7 +136,6 @@ def _fill(party: Party, exports: Exports, edit: Edit, record: Record) -> None:
     held = BytesIO()
     whole.save(held, format="PNG")
     exports.keep_filled(record.id, held.getvalue())
-    painted.file.unlink(missing_ok=True)  # made before it was filled
 
 
 def _read(desk: Desk, upload: Upload) -> BytesIO:
@@ -150,10 +149,10 @@ def _forget(party: Party, edit: Edit) -> None:
     desk, owner = party.desk, party.owner
     for upload in (edit.image, edit.mask):
         if upload is not None:
-            with suppress(ServiceError):
+            with suppress(RaytileError):
                 desk.uploads.remove(owner, upload.id)
     if edit.mask is not None and party.ids:
-        with suppress(ServiceError):  # it has not ended: it was just called off, and retention finds it later
+        with suppress(RaytileError):  # it has not ended: it was just called off, and retention finds it later
             desk.remove(owner, party.ids[0])
 
 

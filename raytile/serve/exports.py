@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 import os
+import shutil
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
+
+import anyio
 
 from raytile.canvas import store
 from raytile.canvas.bytes import Bytes
 from raytile.canvas.export import JPEG_SIDE, WEBP_SIDE, export_picture
 from raytile.canvas.place import is_remote
-from raytile.serve.errors import Unprocessable
+from raytile.serve.errors import Busy, NotFound, Unprocessable
 from raytile.serve.records import Record
 
+T = TypeVar("T")
 Format = Literal["png", "jpeg", "webp", "tiff"]
-AT_ONCE = threading.BoundedSemaphore(2)
-"""Exports of this process: each takes a core."""
+EXPORTERS, WAITING = anyio.CapacityLimiter(2), 32
+"""Exports of this process at once, each takes a core; and how many may wait for that."""
 LOCKS = tuple(threading.Lock() for _ in range(16))
 """Of files, by their names' hashes: whoever wants one that is being made waits for it."""
 KEPT = 8 * 2**30
 """Bytes of pictures that are kept on this machine of canvases in a bucket."""
+EDIT = "openai-edit"
+"""In the metadata of renders that were made for an edit."""
 FILLED = "edit.png"
 """Beside the canvas of an edit: its picture, with what was not to be edited as it was sent."""
 
@@ -34,6 +41,18 @@ class Export:
     media_type: str
     etag: str
     passing: bool = False
+
+
+async def exporting(act: Callable[[], T]) -> T:
+    """Run what makes a picture's file when there is a core for it. Raises `Busy` where too many wait."""
+    if EXPORTERS.statistics().tasks_waiting >= WAITING:
+        raise Busy("too many pictures are being made into files: come again soon", retry_after=10)
+    return await anyio.to_thread.run_sync(act, limiter=EXPORTERS)
+
+
+def is_edit(record: Record) -> bool:
+    """Whether it was painted for an edit with a mask, and its picture is put together with what was sent."""
+    return record.kind == "repaint" and record.metadata.get(EDIT) == "yes"
 
 
 def check_size(width: int, height: int, format: Format) -> None:
@@ -49,32 +68,45 @@ class Exports:
     def __init__(self, objects: Bytes, scratch: Path) -> None:
         self.objects = objects
         self._remote = is_remote(objects.where)
-        self._scratch = scratch / "exports"
+        self._scratch = scratch
 
     def whole(self, record: Record, canvas: str, format: Format, quality: int | None = None) -> Export:
         """The finished picture of `record`, whose canvas lies at `canvas`. `quality`, from 1 to 100, is of JPEG and
         WebP. Raises `Unprocessable` where the format does not hold it."""
-        check_size(record.request.width, record.request.height, format)
-        name = "picture" if quality is None or format not in ("jpeg", "webp") else f"picture-{quality}"
-        file = self._folder(record.id) / f"{name}.{format}"
+        export = self.expected(record, format, quality)
+        file = export.file
         with LOCKS[hash(file) % len(LOCKS)]:
             if not file.is_file():
-                file.parent.mkdir(parents=True, exist_ok=True)
-                with AT_ONCE:
-                    if not self._filled(record.id, file, format, quality):
-                        export_picture(store.open(canvas), file, overwrite=True, quality=quality)
+                file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                if not (is_edit(record) and self._filled(record.id, file, format, quality)):
+                    export_picture(store.open(canvas), file, overwrite=True, quality=quality)
+                if not self.objects.exists(f"renders/{record.id}/record.json"):  # removed meanwhile
+                    shutil.rmtree(file.parent, ignore_errors=True)
+                    raise NotFound("there is no such render", "id")
                 if self._remote:
                     self._prune(file)
             elif self._remote:
                 os.utime(file)
-        return Export(file, f"image/{format}", f'"{(record.digest or record.id)[:32]}-{name}-{format}"')
+        return export
+
+    def expected(self, record: Record, format: Format, quality: int | None = None) -> Export:
+        """What `whole` gives; its file need not be there yet. Of an edit that is not put together yet it holds for this
+        answer only."""
+        check_size(record.request.width, record.request.height, format)
+        name, passing = "picture", False
+        if is_edit(record):
+            passing = not self.objects.exists(f"renders/{record.id}/{FILLED}")
+            name = "unfilled" if passing else "edit"
+        if quality is not None and format in ("jpeg", "webp"):
+            name = f"{name}-{quality}"
+        etag = "" if passing else f'"{(record.digest or record.id)[:32]}-{name}-{format}"'
+        return Export(self._folder(record.id) / f"{name}.{format}", f"image/{format}", etag, passing)
 
     def partial(self, record: Record, canvas: str, format: Format, folder: Path) -> Export:
         """What is there of a picture that is still painted, in `folder`; black where nothing is."""
         check_size(record.request.width, record.request.height, format)
         file = folder / f"partial.{format}"
-        with AT_ONCE:
-            export_picture(store.open(canvas), file, partial=True)
+        export_picture(store.open(canvas), file, partial=True)
         return Export(file, f"image/{format}", "", passing=True)
 
     def keep_filled(self, id: str, png: bytes) -> None:

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import anyio
 from fastapi import Request
 
+from raytile.errors import RaytileError
 from raytile.serve.desk import Desk
 from raytile.serve.errors import Conflict, ServiceError
 from raytile.serve.records import Record
@@ -69,7 +70,7 @@ class Party:
 
     def _cancel_all(self) -> None:
         for id in self.ids:
-            with suppress(ServiceError):  # it has ended, or is forgotten
+            with suppress(RaytileError):  # it has ended, or is forgotten; or the store is away
                 self.desk.cancel(self.owner, id)
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import tempfile
+from functools import partial as partial_of
 from pathlib import Path as File
 from typing import Annotated, Any
 
+from anyio.to_thread import run_sync as to_thread
 from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import RedirectResponse
 from starlette.background import BackgroundTask
@@ -16,7 +19,7 @@ from raytile.canvas.place import is_remote
 from raytile.serve.access import Reader, TheDesk, answers, keys_wanted
 from raytile.serve.desk import Desk
 from raytile.serve.errors import Conflict
-from raytile.serve.exports import Exports, Format
+from raytile.serve.exports import Exports, Format, exporting
 from raytile.serve.sending import send
 
 router = APIRouter(prefix="/v1", tags=["renders"])
@@ -33,11 +36,12 @@ SENT: dict[int | str, dict[str, Any]] = {
 
 def exports_of(desk: Desk) -> Exports:
     """Where a service's exports are made."""
-    return Exports(desk.records.objects, File(tempfile.gettempdir(), "raytile-service"))
+    where = hashlib.sha256(desk.records.objects.where.encode()).hexdigest()[:16]
+    return Exports(desk.records.objects, File.home() / ".cache" / "raytile" / "exports" / where)
 
 
-@router.get("/renders/{id}/content", response_class=Response, responses={**SENT, **answers(404, 409, 416)})
-def get_content(
+@router.get("/renders/{id}/content", response_class=Response, responses={**SENT, **answers(404, 409, 416, 429)})
+async def get_content(
     id: Id,
     request: Request,
     desk: TheDesk,
@@ -48,24 +52,28 @@ def get_content(
     ),
 ) -> Response:
     """The picture, as a file. Takes `Range`, and `If-None-Match`."""
-    record = desk.get(who.sees, id)
+    record = await to_thread(desk.get, who.sees, id)
     canvas, exports, name = desk.records.canvas(id), exports_of(desk), f"{id}.{format}"
     if record.state != "finished":
         if not partial:
             raise Conflict(f"render {id} is {record.state}: wait until it is finished, or ask with partial=true", "id")
-        if record.started is None or not store.exists(canvas):
+        if record.started is None or not await to_thread(store.exists, canvas):
             raise Conflict(f"render {id} is {record.state}: nothing is painted yet", "id")
         folder = tempfile.mkdtemp(prefix="raytile-partial-")
         try:
-            export = exports.partial(record, canvas, format, File(folder))
+            export = await exporting(partial_of(exports.partial, record, canvas, format, File(folder)))
             away = BackgroundTask(shutil.rmtree, folder, ignore_errors=True)
             return send(request, export.file, export.media_type, name, "", "no-store", away)
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
-    export = exports.whole(record, canvas, format)
+    export = await to_thread(exports.expected, record, format)
+    if not export.file.is_file():
+        export = await exporting(partial_of(exports.whole, record, canvas, format))
     if desk.settings.presign and is_remote(desk.records.objects.where):
-        url = links.link(exports.shared(record, export), desk.settings.presign, export.media_type, name)
+        place = await exporting(partial_of(exports.shared, record, export))
+        url = links.link(place, desk.settings.presign, export.media_type, name)
         return RedirectResponse(url, 307, {"Cache-Control": "no-store"})
-    cache = f"{'private' if keys_wanted(desk) else 'public'}, max-age=31536000, immutable"
+    private = await to_thread(keys_wanted, desk)
+    cache = "no-store" if export.passing else f"{'private' if private else 'public'}, max-age=31536000, immutable"
     return send(request, export.file, export.media_type, name, export.etag, cache)

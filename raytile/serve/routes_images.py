@@ -15,13 +15,14 @@ from fastapi import APIRouter, Path, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel
 
-from raytile.errors import InvalidRequest
+from raytile.errors import InvalidRequest, RaytileError
 from raytile.scenes import parse_size
 from raytile.serve import edits
 from raytile.serve.access import Painter, Reader, TheDesk, answers
 from raytile.serve.bodies import form
-from raytile.serve.errors import BadRequest, ServiceError, Unprocessable, WrongKind, body
-from raytile.serve.exports import Export, Exports
+from raytile.serve.checking import CHECKERS
+from raytile.serve.errors import BadRequest, Unprocessable, WrongKind, body, served
+from raytile.serve.exports import Export, Exports, exporting
 from raytile.serve.images import (
     EditAsk,
     GenerateAsk,
@@ -32,8 +33,8 @@ from raytile.serve.images import (
     check_model,
     usage,
 )
-from raytile.serve.party import Left, Party, while_there
 from raytile.serve.partial import Partials
+from raytile.serve.party import Left, Party, while_there
 from raytile.serve.records import Record
 from raytile.serve.routes_content import exports_of
 from raytile.serve.schemas import Size
@@ -160,7 +161,9 @@ async def edit(request: Request, desk: TheDesk, who: Painter) -> Response:
         if not images:
             raise BadRequest("image: missing: send the image as a file", "image")
         mask = parts.files.get("mask", [None])[0]
-        wanted = await anyio.to_thread.run_sync(edits.prepared, desk, who.owner, ask, images[0], mask)
+        wanted = await anyio.to_thread.run_sync(
+            partial(edits.prepared, desk, who.owner, ask, images[0], mask), limiter=CHECKERS
+        )
     party, exports = Party(desk, who.owner), exports_of(desk)
     clean_up = partial(edits.clean_up, party, wanted)
     try:
@@ -201,9 +204,9 @@ async def _answered(
                 async for piece in told:
                     yield piece
                 await clean_up()
-            except ServiceError as error:
+            except RaytileError as error:
                 await gone()
-                yield b"event: error\ndata: " + json.dumps(body(error)).encode() + b"\n\n"
+                yield b"event: error\ndata: " + json.dumps(body(served(error))).encode() + b"\n\n"
 
         return EventStream(stream(), gone, write=bytes)
 
@@ -285,7 +288,7 @@ def _event(name: str, about: dict[str, Any], picture: Iterable[bytes]) -> Iterat
 
 async def _export(party: Party, exports: Exports, record: Record, ask: ImageAsk) -> Export:
     canvas = party.desk.records.canvas(record.id)
-    return await anyio.to_thread.run_sync(exports.whole, record, canvas, ask.format, ask.encoding)
+    return await exporting(partial(exports.whole, record, canvas, ask.format, ask.encoding))
 
 
 def _json(raw: bytes) -> object:

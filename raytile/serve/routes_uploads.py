@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from raytile.serve.access import Painter, Reader, TheDesk, answers
 from raytile.serve.bodies import form, received
+from raytile.serve.checking import CHECKERS
 from raytile.serve.desk import Desk
 from raytile.serve.errors import Unprocessable, WrongKind
 from raytile.serve.uploads import Upload
@@ -31,8 +32,6 @@ BODY: dict[str, Any] = {
     }
 }
 FORM = 64 * 2**10
-CHECKERS = anyio.CapacityLimiter(2)
-"""Pictures that are looked at at once: each takes a process."""
 
 
 class UploadView(BaseModel):

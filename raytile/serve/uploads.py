@@ -98,8 +98,8 @@ class Uploads:
 def at_hand(request: RenderRequest, objects: Bytes, scratch: Path) -> RenderRequest:
     """The request with the uploads that it names, if they are in a bucket, copied to `scratch` and named there.
 
-    Pictures are read from files: whoever plans or paints a request of the service calls this first. Raises `NotFound`
-    for an upload that was removed."""
+    Pictures are read from files: whoever plans or paints a request of the service calls this first. An upload that was
+    removed is named all the same: a canvas that has taken it in can do without."""
 
     def near(picture: Picture | None) -> Picture | None:
         below = f"{objects.where}/"
@@ -128,7 +128,7 @@ def _fetched(objects: Bytes, id: str, scratch: Path) -> Path:
     if not file.is_file():
         held = objects.read(_data(id))
         if held is None:
-            raise NotFound("there is no such upload", "id")
+            return file
         scratch.mkdir(parents=True, exist_ok=True)
         fresh = scratch / f".{id}.{os.getpid()}-{os.urandom(4).hex()}"
         fresh.write_bytes(held[0])

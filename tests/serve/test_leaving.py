@@ -58,9 +58,17 @@ def test_who_leaves_calls_the_picture_off(running: tuple[str, Service], stream: 
 
 def test_who_only_watches_leaves_it_alone(running: tuple[str, Service]) -> None:
     url, service = running
-    id = service.make(size="96x64", steps=4)
+    id = service.make(**LONG)
     at = urlsplit(url)
     with socket.create_connection((at.hostname or "", at.port or 0)) as watching:
         watching.sendall(f"GET /v1/renders/{id}/events HTTP/1.1\r\nHost: {at.netloc}\r\n\r\n".encode())
-        watching.recv(100)
-    assert service.events(id)[-1]["event"] == "finished"
+        while b"event: step" not in watching.recv(2**16):
+            pass
+    left = time.monotonic()
+    while service.client.get(f"/v1/renders/{id}").json()["progress"]["step"] < 20:
+        assert time.monotonic() < left + 30
+        time.sleep(0.1)
+    time.sleep(1)
+    assert newest(service)["cancel_asked"] is False
+    service.client.delete(f"/v1/renders/{id}")
+    assert service.events(id)[-1]["event"] == "cancelled"

@@ -184,8 +184,9 @@ def test_uploads_in_a_bucket_come_to_hand(objects: Bytes, tmp_path: Path) -> Non
     assert found.regions[0].mask == found.source
     uploads.remove("a", upload.id)
     at_hand(asked, objects, tmp_path / "scratch")  # it was fetched before
-    with pytest.raises(NotFound):
-        at_hand(asked, objects, tmp_path / "other")
+    gone = at_hand(asked, objects, tmp_path / "other").source
+    assert gone is not None
+    assert not Path(gone.path).exists()  # whoever needs it says so
 
 
 def test_damage_is_told_from_what_is_no_picture(tmp_path: Path, objects: Bytes) -> None:
