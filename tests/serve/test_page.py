@@ -349,3 +349,17 @@ def test_a_cut_line_is_taken_up_where_it_was(here: Site) -> None:
       return { told, asked, troubles };
     }""")
     assert told == {"told": [1, 2, 3, 4], "asked": [None, "2", "2"], "troubles": [True, False]}
+
+
+def test_a_line_that_has_no_more_to_tell_is_no_trouble(here: Site) -> None:
+    page = here.page()
+    troubles = page.evaluate("""async () => {
+      const { follow } = await import('/static/js/sse.js');
+      const real = window.fetch, troubles = [];
+      window.fetch = async (path, options) =>
+        (path === '/v1/x' ? new Response(null, { status: 204 }) : real(path, options));
+      await follow('/v1/x', { signal: new AbortController().signal, tell: () => {}, isLast: () => false,
+        trouble: (error) => troubles.push(error) });
+      return troubles.length;
+    }""")
+    assert troubles == 0

@@ -6,7 +6,9 @@ import { STATES, ago, size } from "./format.js";
 import { ended } from "./live.js";
 
 const PAGE = 30;
-const AGAIN = 4000; // milliseconds, as long as something is being painted
+const AGAIN = 4000; // milliseconds between two looks at those that are not ended
+const WATCHED = 12; // of them, the newest
+const ANEW = 10; // looks after which the list is asked for again
 
 export class Gallery {
   constructor(room) {
@@ -44,7 +46,23 @@ export class Gallery {
       this.problem.textContent = words(error);
       this.problem.hidden = false;
     }
-    if (this.open && [...this.known.values()].some(({ record }) => !ended(record.state))) this.timer = setTimeout(() => this.#load(null), AGAIN);
+    this.#later(ANEW);
+  }
+
+  // Looks again at what is being painted, and at times at the list: others may have begun something.
+  #later(looks) {
+    clearTimeout(this.timer);
+    if (this.open) this.timer = setTimeout(() => (looks > 0 ? this.#look(looks - 1) : this.#load(null)), AGAIN);
+  }
+
+  async #look(looks) {
+    const watched = [...this.known.values()].filter(({ record }) => !ended(record.state)).slice(-WATCHED);
+    await Promise.all(watched.map(async (card) => {
+      try {
+        card.fill((card.record = await get(`/v1/renders/${card.record.id}`)));
+      } catch { /* the list will tell */ }
+    }));
+    this.#later(looks);
   }
 
   #put(records, after) {

@@ -50,6 +50,7 @@ export class Show {
     for (let n = 0; parent && n < 16; n += 1) {
       const before = await get(`/v1/renders/${parent}`, { signal: this.stop.signal }).catch(() => null);
       if (!before) break;
+      if (n === 0) this.hasParent = true;
       request = { ...before.request, ...request };
       parent = before.parent;
     }
@@ -106,7 +107,7 @@ export class Show {
       ["Took", record.started && record.ended ? duration(record.ended - record.started) : null],
     ].filter(([, value]) => value !== null && value !== undefined && value !== "");
     this.facts.replaceChildren(...facts.flatMap(([name, value]) => [h("dt", {}, name), h("dd", {}, String(value))]));
-    if (record.parent) this.facts.append(h("dt", {}, "Made from"), h("dd", {}, h("a", { class: "link", href: `#/renders/${record.parent}` }, "this picture")));
+    if (this.hasParent) this.facts.append(h("dt", {}, "Made from"), h("dd", {}, h("a", { class: "link", href: `#/renders/${record.parent}` }, "this picture")));
     if (state === "queued") this.waiting.replaceChildren(h("strong", {}, "Waiting"), h("span", {}, "The picture appears here with the first step."));
     else if (state === "cancelled" && !this.viewer) this.waiting.replaceChildren(h("span", {}, "Cancelled before anything was painted."));
     this.told.titled(this.settled.prompt, state);
@@ -141,7 +142,7 @@ export class Show {
         else if (!error) { this.troubled?.(); this.troubled = null; }
       },
       tell: (told) => this.#told(told),
-    }).catch((error) => note(words(error), { bad: true })).finally(() => clearInterval(redraw));
+    }).then(() => { if (!ended(this.live.state) && !this.stop.signal.aborted) this.#finished(); }).catch((error) => note(words(error), { bad: true })).finally(() => clearInterval(redraw));
   }
 
   #told({ event, data }) {

@@ -30,13 +30,14 @@ const pause = (milliseconds, signal) =>
   });
 
 // Calls `tell({id, event, data})` for each event until `isLast(event)`; `trouble(error | null)` when the line is cut and
-// when it stands again. Ends when `signal` aborts.
+// when it stands again. Ends, too, when `signal` aborts or the service says that there is nothing more to tell.
 export async function follow(path, { signal, tell, isLast, trouble = () => {} }) {
   let last = 0;
   let failures = 0;
   while (!signal.aborted) {
     try {
       const response = await ask(path, { signal, extra: { Accept: "text/event-stream", ...(last ? { "Last-Event-ID": String(last) } : {}) } });
+      if (response.status === 204) return; // nothing more will come
       const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
       const parse = parser();
       if (failures) trouble(null);
