@@ -72,7 +72,7 @@ async def get_content(
         export = await exporting(partial_of(exports.whole, record, canvas, format))
     if desk.settings.presign and is_remote(desk.records.objects.where):
         place = await exporting(partial_of(exports.shared, record, export))
-        url = links.link(place, desk.settings.presign, export.media_type, name)
+        url = await to_thread(links.link, place, desk.settings.presign, export.media_type, name)
         return RedirectResponse(url, 307, {"Cache-Control": "no-store"})
     private = await to_thread(keys_wanted, desk)
     cache = "no-store" if export.passing else f"{'private' if private else 'public'}, max-age=31536000, immutable"

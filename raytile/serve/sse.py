@@ -131,7 +131,10 @@ class EventStream(Response):
             async with anyio.create_task_group() as group:
                 group.start_soon(listen)
                 group.start_soon(stream)
-        finally:
-            if left and not over and self._gone is not None:
+        except Exception:  # ours, if they were there till then
+            over = over or not left
+            raise
+        finally:  # Ray Serve tells that they left by a cancellation
+            if not over and self._gone is not None:
                 with anyio.CancelScope(shield=True):
                     await self._gone()

@@ -75,6 +75,21 @@ def test_a_render_made_for_its_watcher_ends_when_that_leaves(idle: Service) -> N
         assert idle.desk.records.get(id).state == state
 
 
+def test_a_stream_that_is_cancelled_is_one_whose_client_left(idle: Service) -> None:
+    """As Ray Serve's proxy has it."""
+
+    async def make() -> None:
+        caller = Caller(idle, "/v1/renders?stream=true", WATCHED)
+        await caller.until("event: queued")
+        caller.task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await caller.task
+
+    asyncio.run(asyncio.wait_for(make(), 20))
+    (id,) = idle.desk.records.owned(None)
+    assert idle.desk.records.get(id).state == "cancelled"
+
+
 def test_who_only_looks_in_cancels_nothing(idle: Service) -> None:
     id = idle.make(cancel_on_disconnect=True)
 
