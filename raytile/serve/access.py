@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address
 from typing import Annotated, Any
 
 from fastapi import Depends, Request
@@ -38,6 +39,8 @@ def who_asks(request: Request, desk: Annotated[Desk, Depends(desk_of)]) -> Who:
     """Who sent this request. Raises `Unauthorized`; without keys, `Forbidden` for what a web page of elsewhere sent."""
     if keys_wanted(desk):
         return desk.keys.who(request.headers.get("authorization"))
+    if not _near(request):
+        raise Forbidden("without API keys this service is asked from its own machine only")
     # A browser on this machine sends what any page tells it to, under whatever name that page has for loopback.
     if is_loopback(desk.settings) and host_name(request.headers.get("host", "")) not in LOOPBACK:
         raise Forbidden("without API keys this service is asked as localhost only")
@@ -45,6 +48,14 @@ def who_asks(request: Request, desk: Annotated[Desk, Depends(desk_of)]) -> Who:
     if origin is not None and origin.partition("://")[2] != request.headers.get("host"):
         raise Forbidden("without API keys this service is not asked by pages of elsewhere")
     return LOCAL
+
+
+def _near(request: Request) -> bool:
+    """Whether the other end of the connection is on this machine, as far as it has an address."""
+    try:
+        return request.client is None or ip_address(request.client.host).is_loopback
+    except ValueError:  # a socket file, a test
+        return True
 
 
 def host_name(host: str) -> str:

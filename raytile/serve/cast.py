@@ -13,22 +13,26 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from raytile import __version__
 from raytile.engine.ray.draining import Draining
 from raytile.engine.ray.lent import Grant, LentPool, Loans
 from raytile.engine.ray.verdict import Place
-from raytile.errors import first_line
+from raytile.errors import CanvasError, first_line
 from raytile.events import Event, StepDone
 from raytile.serve.desk import open_records
+from raytile.serve.leases import BEATS
 from raytile.serve.painting import Result, paint
 from raytile.serve.records import Record
 from raytile.serve.settings import Settings
 from raytile.serve.stage import Came, Closed, News, Progress, Returned, Went
-from raytile.serve.supervisor import BEATS, Supervisor
+from raytile.serve.supervisor import Supervisor
 
 LOG = logging.getLogger("raytile.serve")
 CONTROL = "control"
 SPARE = 2
 """Drivers without work that are kept as long as warm workers are."""
+CREW = 64
+"""Workers that a render can take in, should the cluster grow so far."""
 PATIENCE = 30.0
 """Seconds in which a worker has to put away what it had."""
 TURN = 0.2
@@ -45,38 +49,38 @@ class Conductor:
     def __init__(self, settings: Settings, boss: Any) -> None:
         self._settings, self._boss = settings, boss
         self._records = open_records(settings, time.time)
-        self._scratch = tempfile.TemporaryDirectory(prefix="raytile-render-")
         self._loans: dict[str, Loans] = {}
         self._stopped: set[str] = set()
         self._id = ""
         self._told = 0.0
-
-    def prepare(self) -> None:
-        """Import what a render needs, before there is one."""
-        import raytile.api  # noqa: F401 (only loaded)
 
     def paint(self, record: Record, most: int) -> Result:
         """Paint a claimed record by up to `most` workers that are lent."""
         self._id, self._told, run = record.id, 0.0, run_of(record)
         pool = LentPool(self._loans.setdefault(run, Loans()), self, min(most, record.useful))
         try:
-            scratch = Path(self._scratch.name)
-            return paint(
-                self._settings,
-                self._records,
-                record,
-                pool,
-                scratch,
-                lambda: run in self._stopped,
-                self._wanted,
-                [self._hear],
-            )
+            with tempfile.TemporaryDirectory(prefix="raytile-render-") as scratch:
+                return paint(
+                    self._settings,
+                    self._records,
+                    record,
+                    pool,
+                    Path(scratch),
+                    lambda: run in self._stopped,
+                    self._wanted,
+                    [self._hear],
+                )
         finally:
             pool.close()
+            self._loans.pop(run, None)
+            self._stopped.discard(run)
 
     def _wanted(self) -> bool:
         """Whether a render that was stopped goes on elsewhere: its client did not cancel it."""
-        return not self._records.get(self._id).cancel_asked
+        try:
+            return not self._records.get(self._id).cancel_asked
+        except CanvasError:  # whoever goes on with it will know
+            return True
 
     def _hear(self, event: Event) -> None:
         if isinstance(event, StepDone) and (time.monotonic() - self._told > PACE or event.done == event.total):
@@ -113,6 +117,7 @@ class Cast:
         self._actors: dict[int, Any] = {}
         self._places: dict[int, Place] = {}
         self._coming: dict[Any, int] = {}
+        self._watched: dict[Any, int] = {}
         self._resting: dict[Any, tuple[int, float]] = {}
         self._painting: dict[Any, str] = {}
         self._conductors: dict[str, tuple[Any, str]] = {}
@@ -147,13 +152,13 @@ class Cast:
         import ray
 
         from raytile.engine.ray.actor import CONTROL as RING
-        from raytile.engine.ray.actor import WorkerActor
+        from raytile.engine.ray.actor import WATCH, WorkerActor
 
         if self._kind is None:
             if not {"num_cpus", "num_gpus"} & set(self._options):
                 self._options["num_gpus" if ray.cluster_resources().get("GPU") else "num_cpus"] = 1
             options = {"max_restarts": 0, "max_task_retries": 0, "num_cpus": 0, **self._options}
-            self._kind = ray.remote(concurrency_groups={RING: 1})(WorkerActor).options(**options)
+            self._kind = ray.remote(concurrency_groups={RING: 1, WATCH: 1})(WorkerActor).options(**options)
         return self._kind
 
     def dismiss(self, key: int) -> None:
@@ -162,6 +167,7 @@ class Cast:
         actor = self._actors.pop(key, None)
         self._places.pop(key, None)
         self._coming = {ref: one for ref, one in self._coming.items() if one != key}
+        self._watched = {ref: one for ref, one in self._watched.items() if one != key}
         self._resting = {ref: one for ref, one in self._resting.items() if one[0] != key}
         if actor is not None:
             with suppress(ray.exceptions.RayError):
@@ -179,12 +185,12 @@ class Cast:
     def open(self, record: Record) -> None:
         conductor = self._spare.pop()[1] if self._spare else self._conductor()
         self._conductors[record.id] = conductor, run_of(record)
-        self._painting[conductor.paint.remote(record, self.most())] = record.id
+        self._painting[conductor.paint.remote(record, max(CREW, 2 * self.most()))] = record.id
 
     def _conductor(self) -> Any:
         import ray
 
-        kind = ray.remote(concurrency_groups={CONTROL: 2})(Conductor)
+        kind = ray.remote(concurrency_groups={CONTROL: 1})(Conductor)
         return kind.options(num_cpus=0, max_restarts=0, max_task_retries=0).remote(self._settings, self._boss)
 
     def lend(self, id: str, key: int) -> None:
@@ -195,6 +201,12 @@ class Cast:
 
     def stop(self, id: str) -> None:
         self._say(id, "stop")
+
+    def end(self, id: str) -> None:
+        import ray
+
+        if id in self._conductors:
+            ray.kill(self._conductors[id][0])
 
     def _say(self, id: str, method: str, *args: Any) -> None:
         if id in self._conductors:  # else its end is among the news
@@ -216,7 +228,7 @@ class Cast:
         found: list[News] = []
         while not self._told.empty():
             found.append(self._told.get())
-        return [*found, *self._arrivals(), *self._rested(), *self._closed()]
+        return [*found, *self._arrivals(), *self._rested(), *self._dead(), *self._closed()]
 
     def _ready(self, refs: list[Any]) -> list[Any]:
         import ray
@@ -231,7 +243,10 @@ class Cast:
         for ref in self._ready(list(self._coming)):
             key = self._coming.pop(ref)
             try:
-                self._places[key] = Place(**ray.get(ref))
+                self._places[key] = place = Place(**ray.get(ref))
+                if place.version != __version__:
+                    raise TypeError(f"raytile is {place.version} on {place.host} and {__version__} here")
+                self._watched[self._actors[key].watch.options(concurrency_group="watch").remote()] = key
                 found.append(Came(key))
             except (ray.exceptions.RayError, TypeError) as error:
                 LOG.warning("a worker did not come up: %s", first_line(error))
@@ -256,6 +271,13 @@ class Cast:
                 self.dismiss(key)
                 found.append(Went(key))
         return found
+
+    def _dead(self) -> list[News]:
+        """Workers whose process is gone, whatever they did."""
+        gone = [self._watched[ref] for ref in self._ready(list(self._watched))]
+        for key in gone:
+            self.dismiss(key)
+        return [Went(key) for key in gone]
 
     def _closed(self) -> list[News]:
         import ray
@@ -301,7 +323,8 @@ class SupervisorActor:
     def _beat(self) -> None:
         for number in count():
             try:
-                self._supervisor.beat(number)
+                if self._supervisor.stats()["ready"]:  # one that does nothing is not alive
+                    self._supervisor.beat(number)
             except Exception as error:
                 LOG.warning("the store hears no sign of life: %s", first_line(error))
             if self._over.wait(self._pause):

@@ -17,6 +17,7 @@ import ray
 from pydantic import BaseModel, ConfigDict, Field
 from ray import serve
 
+from raytile import __version__
 from raytile.engine.pool import Crew
 from raytile.engine.ray import session
 from raytile.errors import ClusterError, InvalidRequest, first_line
@@ -86,8 +87,9 @@ class RayChoir:
 
 
 def name_of(settings: Settings) -> str:
-    """The name of the supervisor of a service that is set up so: others in the cluster have others."""
-    return f"raytile-supervisor-{sha256(settings.model_dump_json().encode()).hexdigest()[:16]}"
+    """The name of the supervisor of a service of this version that is set up so: others in the cluster have others."""
+    said = f"{__version__} {settings.model_dump_json()}"
+    return f"raytile-supervisor-{sha256(said.encode()).hexdigest()[:16]}"
 
 
 def end_supervisor(settings: Settings) -> None:
@@ -144,6 +146,12 @@ def run(settings: Settings, host: str, port: int, address: str | None) -> None:
     """Serve until SIGINT or SIGTERM, on the Ray at `address`, or one of our own. Raises `ClusterError`."""
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     joined = session.join(address, Crew(), {})
+    if joined != "started" and serve.status().proxies:  # they listen where they do, whatever we say
+        if joined:
+            ray.shutdown()
+        raise ClusterError(
+            "Ray Serve runs on this Ray already: deploy with serve run raytile.serve:build, or end it first"
+        )
     over = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: over.set())

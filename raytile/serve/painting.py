@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from raytile import api
 from raytile.engine.pool import Pool
-from raytile.errors import CanvasError, ClusterError, RaytileError, RenderCancelled, first_line
+from raytile.errors import CanvasError, ClusterError, RaytileError, RenderCancelled, WorkerLost, first_line
 from raytile.events import Listener
 from raytile.serve.feed import FeedListener, FeedWriter, post_now
 from raytile.serve.records import Record, Records
@@ -64,7 +64,8 @@ def paint(
         if wanted():
             return "left"
         end = {"state": "cancelled"}
-    except (CanvasError, ClusterError) as error:  # another process paints it, or the store is away
+    except (CanvasError, ClusterError, WorkerLost) as error:
+        # another process paints it, the store is away, or all workers were lost before it began
         LOG.warning("render %s waits: %s", record.id, first_line(error))
         return "later"
     except Exception as error:
@@ -73,7 +74,11 @@ def paint(
         end = {"state": "failed", "error": first_line(error).replace(records.objects.where, "the store")}
     finally:
         feed.close()
-    finish(records, record, end)
+    try:
+        finish(records, record, end)
+    except CanvasError as error:  # what is finished stays so, and is found so the next time
+        LOG.warning("the end of render %s could not be written: %s", record.id, first_line(error))
+        return "later"
     return "ended"
 
 

@@ -82,6 +82,10 @@ class Stage(Protocol):
         """Have a render end: it is wanted no more."""
         ...
 
+    def end(self, id: str) -> None:
+        """End a driver that hangs; `Closed` tells."""
+        ...
+
     def idle(self, seconds: float) -> None:
         """End drivers that have had nothing to do for so long."""
         ...

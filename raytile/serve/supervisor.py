@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -14,20 +14,23 @@ from raytile.errors import RaytileError, first_line
 from raytile.serve.desk import expired
 from raytile.serve.errors import NotFound
 from raytile.serve.fairness import Ledger, Wish, shares
+from raytile.serve.leases import Leases
 from raytile.serve.painting import Result, claimed, finish, tell
 from raytile.serve.records import Record, Records
 from raytile.serve.settings import Settings
 from raytile.serve.stage import Came, Closed, News, Progress, Returned, Stage, Went
 
 LOG = logging.getLogger("raytile.serve")
-BEATS = 4
-"""Signs of life in a lease."""
 QUANTUM = 20.0
 """Seconds of one worker's work after which another render's turn comes, where there are more renders than workers."""
 DEATHS = 5
 """How often the driver of a render may die."""
-LATER = 5.0
-"""Seconds after which a render is tried again that could not be had."""
+LATER, LATEST, TRIES = 5.0, 60.0, 60
+"""Seconds after which a render is tried again that could not be had: the first time, at most; and how often."""
+HANGS = 300.0
+"""Seconds in which a render gives back a worker that is called back, or ends when it is asked to."""
+STALLED = 15.0
+"""Seconds without a round after which a supervisor is not ready."""
 READERS = 8
 """Records that are read at once."""
 SWEEP = 600.0
@@ -41,16 +44,19 @@ State = Literal["coming", "idle", "lent", "resting"]
 class Worker:
     state: State = "coming"
     since: float = 0.0
-    called_back: bool = False
+    called_back: float | None = None
 
 
 @dataclass
 class Open:
-    """A render with a driver. `share`: how far it is, None until it has said so; `workers`: keys of those it has."""
+    """A render with a driver. `share`: how far it is, None until it has said so; `workers`: keys of those it has. It
+    was asked to end at `stopping`; until `until` it can use no more than `most` workers."""
 
     record: Record
     share: float | None = None
-    stopping: bool = False
+    stopping: float | None = None
+    most: int = 0
+    until: float = 0.0
     workers: set[int] = field(default_factory=set)
 
 
@@ -69,13 +75,15 @@ class Supervisor:
         self._waiting: dict[str, Record] = {}
         self._later: dict[str, float] = {}
         self._deaths: dict[str, int] = {}
+        self._tries: dict[str, int] = {}
         self._ledger = Ledger()
-        self._others: dict[str, tuple[str, float]] = {}
-        self._dead: set[str] = set()
+        self._leases = Leases(records, token, settings.lease, clock)
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="records")
         self._looked = self._swept = -1e9
+        self._hiring = self._turned = clock()
         self._rate = 0.0
         self._rated = clock()
+        self._said = self._state()
 
     # -- one round
 
@@ -92,16 +100,28 @@ class Supervisor:
             self._look()
         self._deal()
         self._stage.idle(self._settings.warm_idle_s)
-        if self._settings.retain_s is not None and now - self._swept > SWEEP:
+        if now - self._swept > SWEEP:
             self._swept = now
-            self._readers.submit(expired, self._records, self._settings.retain_s)
+            self._readers.submit(self._sweep)
+        self._said = self._state()
 
     def stats(self) -> dict[str, Any]:
-        """For `/v1/stats`."""
+        """For `/v1/stats`, as the last round left it; `ready`: that was not long ago. Thread-safe."""
+        return {**self._said, "ready": self._clock() - self._turned < STALLED}
+
+    def _sweep(self) -> None:
+        try:
+            self._leases.forget()
+            if self._settings.retain_s is not None:
+                expired(self._records, self._settings.retain_s)
+        except RaytileError as error:
+            LOG.warning("what is kept no longer could not be removed: %s", first_line(error))
+
+    def _state(self) -> dict[str, Any]:
+        self._turned = self._clock()
         states = [worker.state for worker in self._workers.values()]
         working = sum(1 for one in self._open.values() if one.workers)
         return {
-            "ready": True,
             "where": "ray",
             "service": self._token,
             "workers": len(states) - states.count("coming"),
@@ -112,13 +132,12 @@ class Supervisor:
         }
 
     def beat(self, number: int) -> None:
-        """A sign of life for other services on this store: due `BEATS` times in a lease, however long a round takes."""
-        said = {"beat": number, "at": round(self._records.clock(), 3)}
-        self._records.objects.write(_beat(self._token), json.dumps(said).encode())
+        """A sign of life for other services on this store, however long a round takes."""
+        self._leases.beat(number)
 
     def leave(self) -> None:
         """This service ends: whoever shares the store need not wait for a lease."""
-        self._records.objects.delete([_beat(self._token)])
+        self._leases.leave()
 
     # -- what has happened
 
@@ -128,9 +147,16 @@ class Supervisor:
             case Came(key) if key in self._workers:
                 self._workers[key] = Worker("idle", now)
             case Went(key):
-                self._workers.pop(key, None)
+                worker = self._workers.pop(key, None)
+                for one in self._open.values():
+                    one.workers.discard(key)
+                if worker is not None and worker.state == "coming":  # it would not come up the next time either
+                    self._hiring = now + LATER
             case Returned(id, key, fit) if id in self._open and key in self._open[id].workers:
-                self._open[id].workers.discard(key)
+                one = self._open[id]
+                one.workers.discard(key)
+                if fit and self._workers[key].called_back is None:  # it has no work for more than these
+                    one.most, one.until = len(one.workers), now + LATER
                 self._put_away(key, fit)
             case Progress(id, share) if id in self._open:
                 one = self._open[id]
@@ -155,18 +181,32 @@ class Supervisor:
             self._put_away(key, True)  # its driver died with them in hand; a call of it does nothing any more
         self._looked = -1e9
         if result == "later":
-            self._later[id] = self._clock() + LATER
-        if result is None:
+            self._try_later(one)
+        elif result is None:
             self._deaths[id] = self._deaths.get(id, 0) + 1
             LOG.warning("the driver of render %s died (%d of %d)", id, self._deaths[id], DEATHS)
-            if (
-                self._deaths[id] >= DEATHS
-            ):  # while the store is away it is opened once more, and ended by its next death
-                finish(self._records, one.record, {"state": "failed", "error": f"its driver died {DEATHS} times"})
-                result = "ended"
-        if result == "ended":
-            self._ledger.leave(id)
-            self._deaths.pop(id, None)
+            if self._deaths[id] >= DEATHS:
+                self._end(one, f"its driver died {DEATHS} times")
+        elif result == "ended":
+            self._forget(id)
+
+    def _try_later(self, one: Open) -> None:
+        """It cannot be had now: after a pause that grows, and not for ever."""
+        id = one.record.id
+        self._tries[id] = tries = self._tries.get(id, 0) + 1
+        self._later[id] = self._clock() + min(LATER * 2 ** (tries - 1), LATEST)
+        if tries > TRIES:
+            self._end(one, f"the store did not do its part {tries} times")
+
+    def _end(self, one: Open, error: str) -> None:
+        """End a render here; while the store is away it is opened once more, and ended after that."""
+        finish(self._records, one.record, {"state": "failed", "error": error})
+        self._forget(one.record.id)
+
+    def _forget(self, id: str) -> None:
+        self._ledger.leave(id)
+        for table in (self._deaths, self._tries, self._later):
+            table.pop(id, None)
 
     def _pace(self, evaluations: float) -> None:
         """How many evaluations a worker does in a second, about: a mean that forgets."""
@@ -185,19 +225,24 @@ class Supervisor:
         ids = self._records.queued_ids()
         for id in self._waiting.keys() - set(ids):
             del self._waiting[id]
-            self._ledger.leave(id)
-        unknown = [id for id in ids if id not in self._waiting]
+            if id not in self._open:
+                self._forget(id)
+        held = {id for id, record in self._waiting.items() if record.service is not None}  # their holder may be at work
+        unknown = [id for id in ids if id not in self._waiting or id in held]
         for record in self._readers.map(self._read, unknown):
             if record is None:
                 continue
             if record.terminal:  # whoever ended it died before it was out of the queue
-                self._records.change(record.id, lambda _: None)
+                with suppress(RaytileError):
+                    self._records.change(record.id, lambda _: None)
             elif record.id in self._open:
                 self._heed(self._open[record.id], record)
             else:
                 self._waiting[record.id] = record
-        self._listen()
-        for record in [record for record in self._waiting.values() if record.cancel_asked and self._ours(record)]:
+        self._leases.listen(self._waiting.values())
+        for record in [
+            record for record in self._waiting.values() if record.cancel_asked and self._leases.ours(record)
+        ]:
             self._claim(record.id)
 
     def _read(self, id: str) -> Record | None:
@@ -211,34 +256,16 @@ class Supervisor:
 
     def _heed(self, one: Open, record: Record) -> None:
         held = (record.service, record.claims) == (one.record.service, one.record.claims)
-        if not one.stopping and (record.cancel_asked or not held):
-            one.stopping = True
+        if one.stopping is None and (record.cancel_asked or not held):
+            one.stopping = self._clock()
             self._stage.stop(record.id)
-
-    def _listen(self) -> None:
-        """Which other services show no life: theirs are ours then."""
-        services = {record.service for record in self._waiting.values()} - {None, self._token}
-        self._others = {service: seen for service, seen in self._others.items() if service in services}
-        self._dead = set()
-        for service in sorted(service for service in services if service is not None):
-            found = self._records.objects.read(_beat(service))
-            if found is None:  # it left
-                self._dead.add(service)
-            elif self._others.get(service, ("", 0.0))[0] != found[1]:
-                self._others[service] = (found[1], self._clock())
-            elif self._clock() - self._others[service][1] > self._settings.lease:
-                self._dead.add(service)
-
-    def _ours(self, record: Record) -> bool:
-        """Whether this render may be taken: nobody holds it, or who does has shown no life for a lease."""
-        return record.service in (None, self._token) or record.service in self._dead
 
     def _claim(self, id: str) -> Record | None:
         """Take a render; None if it is not to be had any more, or has just been ended because somebody asked for that.
         It is looked at anew in any case."""
 
         def change(now: Record) -> Record | None:
-            return claimed(now, self._token, self._records.clock) if self._ours(now) else None
+            return claimed(now, self._token, self._records.clock) if self._leases.ours(now) else None
 
         del self._waiting[id]
         try:
@@ -262,10 +289,14 @@ class Supervisor:
         quantum = max(1.0, self._rate * QUANTUM)
         dealt = shares(wishes, self._ledger.owners, there, quantum)
         for id, one in self._open.items():
-            mine = [key for key in sorted(one.workers) if not self._workers[key].called_back]
+            mine = [key for key in sorted(one.workers) if self._workers[key].called_back is None]
             for key in mine[dealt.get(id, 0) :]:
-                self._workers[key].called_back = True
+                self._workers[key].called_back = now
                 self._stage.call_back(id, key)
+            back = (self._workers[key].called_back for key in one.workers)
+            if any(since is not None and now - since > HANGS for since in (one.stopping, *back)):
+                LOG.warning("the driver of render %s does not answer: it is ended", id)
+                self._stage.end(id)
         idle = [key for key, worker in self._workers.items() if worker.state == "idle"]
         for wish in sorted(wishes, key=lambda wish: (wish.held > 0, -wish.priority, wish.id)):
             for _ in range(dealt[wish.id] - wish.held):
@@ -277,17 +308,22 @@ class Supervisor:
 
     def _wishes(self, now: float) -> list[Wish]:
         """The renders that workers are dealt to: those that are open, and the next of the owner who has fewest."""
-        found = [self._wish(one.record, len(self._kept(one))) for one in self._open.values() if not one.stopping]
+        found = [
+            self._wish(one.record, self._useful(one, now), len(self._kept(one)))
+            for one in self._open.values()
+            if one.stopping is None
+        ]
         has = Counter(one.record.owner for one in self._open.values())
         queues: dict[str, deque[Record]] = defaultdict(deque)
         for record in sorted(self._waiting.values(), key=lambda record: (-record.priority, record.id)):
-            if self._later.get(record.id, now) <= now and self._ours(record):
+            if self._later.get(record.id, now) <= now and self._leases.ours(record):
                 queues[record.owner].append(record)
         for _ in range(self._settings.max_running - len(self._open)):
             if not queues:
                 break
             owner = min(queues, key=lambda owner: (has[owner], -queues[owner][0].priority, queues[owner][0].id))
-            found.append(self._wish(queues[owner].popleft(), 0))
+            record = queues[owner].popleft()
+            found.append(self._wish(record, record.useful, 0))
             has[owner] += 1
             if not queues[owner]:
                 del queues[owner]
@@ -296,27 +332,34 @@ class Supervisor:
         return found
 
     def _make_room(self, has: Counter[str]) -> None:
-        """An owner has no render open, since others have all places: one that rests goes back into the queue."""
-        resting = [one for one in self._open.values() if not one.workers and not one.stopping]
-        if any(one.stopping for one in self._open.values()) or not resting:
+        """An owner has no render open, since others have all places: of who has most, one goes back into the queue, if
+        there is any one that rests."""
+        if any(one.stopping is not None for one in self._open.values()):
             return
-        most = max(resting, key=lambda one: (has[one.record.owner], -one.record.priority, one.record.id))
-        if has[most.record.owner] > 1:
-            most.stopping = True
+        most = max(
+            self._open.values(),
+            key=lambda one: (has[one.record.owner], not one.workers, -one.record.priority, one.record.id),
+            default=None,
+        )
+        if most is not None and has[most.record.owner] > 1:
+            most.stopping = self._clock()
             self._stage.stop(most.record.id)
 
-    def _wish(self, record: Record, held: int) -> Wish:
+    def _useful(self, one: Open, now: float) -> int:
+        return min(one.record.useful, max(one.most, len(one.workers), 1)) if now < one.until else one.record.useful
+
+    def _wish(self, record: Record, useful: int, held: int) -> Wish:
         self._ledger.enter(record.id, record.owner)
         used = self._ledger.renders[record.id]
-        return Wish(record.id, record.owner, record.useful, held, used, record.priority)
+        return Wish(record.id, record.owner, useful, held, used, record.priority)
 
     def _kept(self, one: Open) -> list[int]:
-        return [key for key in one.workers if not self._workers[key].called_back]
+        return [key for key in one.workers if self._workers[key].called_back is None]
 
     def _crew(self, useful: int, now: float) -> None:
         """Ask for workers as far as there is work; let go of those that have had none for too long."""
         wanted = min(self._stage.most(), max(useful, self._settings.min_warm))
-        for _ in range(wanted - len(self._workers)):
+        for _ in range(wanted - len(self._workers) if now >= self._hiring else 0):
             self._workers[self._stage.hire()] = Worker("coming", now)
         for key in [key for key, worker in self._workers.items() if worker.state in ("coming", "idle")][::-1]:
             worker = self._workers[key]
@@ -340,7 +383,3 @@ class Supervisor:
         self._workers[key] = Worker("lent", self._clock())
         self._open[id].workers.add(key)
         self._stage.lend(id, key)
-
-
-def _beat(service: str) -> str:
-    return f"services/{service}.json"

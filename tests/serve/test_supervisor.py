@@ -11,7 +11,6 @@ import pytest
 from raytile.canvas.bytes import MemoryBytes
 from raytile.errors import CanvasError
 from raytile.plan.request import RenderRequest
-from raytile.serve import supervisor as supervising
 from raytile.serve.feed import read_feed
 from raytile.serve.names import RENDER, new_id
 from raytile.serve.painting import Result
@@ -67,6 +66,9 @@ class Paper:
         self.told += [Returned(id, key, True) for key in self.lent.pop(id)]
         self.told.append(Closed(id, result))
 
+    def end(self, id: str) -> None:
+        self.close(id, None)
+
     def idle(self, seconds: float) -> None: ...
 
     def news(self) -> list[News]:
@@ -95,7 +97,6 @@ class World:
         for _ in range(count):
             self.now += seconds
             self.supervisor.round(True)
-
 
     def work(self, until: float) -> None:
         """Whoever has a worker comes further, for a while; takes note of who had one."""
@@ -128,6 +129,17 @@ def test_who_rests_makes_room_for_an_owner_who_has_nothing_open() -> None:
     world.work(0.5)
     assert light in world.seen
     assert sum(world.records.get(id).state == "running" for id in heavy) <= 2
+
+
+def test_nor_where_all_that_are_open_have_workers() -> None:
+    world = World(workers=6, max_running=4)
+    for _ in range(8):
+        world.add("heavy", useful=3)
+    world.rounds()
+    assert len(world.stage.open_) == 4
+    light = world.add("light")
+    world.rounds(4)
+    assert world.stage.lent.get(light)
 
 
 def test_news_that_cannot_be_taken_in_does_not_lose_what_came_after(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -211,6 +223,6 @@ def test_idle_workers_end_after_their_time_and_not_before() -> None:
 def test_a_beat_names_its_service() -> None:
     world = World(token="us")
     world.supervisor.beat(7)
-    held = world.records.objects.read(supervising._beat("us"))
+    held = world.records.objects.read("services/us.json")
     assert held is not None
     assert json.loads(held[0])["beat"] == 7

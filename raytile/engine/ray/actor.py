@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
     from raytile.models.base import Module
     from raytile.plan.plan import Plan
 
-CONTROL = "control"
-"""The concurrency group whose calls are served while another call runs."""
+CONTROL, WATCH = "control", "watch"
+"""The concurrency groups whose calls are served while another call runs."""
 
 REMEMBERED = 10_000
 """Calls that were called off: more than are ever in flight."""
@@ -73,6 +74,10 @@ class WorkerActor:
         worker = Worker(number, setup, module, self._stopped)
         self._worker, self._modules[key] = worker, worker.module
         return worker.ready()
+
+    def watch(self) -> None:
+        """Never returns: who waits for it learns of my end."""
+        threading.Event().wait()
 
     def rest(self) -> None:
         """The render is over for me: let go of its tiles; modules stay."""

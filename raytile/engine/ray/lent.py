@@ -91,6 +91,7 @@ class LentPool(RayPool):
         self._open: deque[int] = deque()
         self._keys: dict[int, int] = {}
         self._loads: dict[Awaited, Any] = {}
+        self._unfit: set[int] = set()
 
     def connect(self, useful: int) -> None:
         self.least, self.most = 1, min(useful, self._largest)
@@ -147,6 +148,8 @@ class LentPool(RayPool):
     def _named(self, outcome: Outcome, ref: Ref) -> Outcome:
         if isinstance(ref, Awaited):
             del self._loads[ref]
+            if outcome.error is not None:  # what it could not load here it would not load for the next either
+                self._unfit.add(ref.worker)
         return Outcome(ref, outcome.value, outcome.error, outcome.lost)
 
     def cancel(self, refs: Collection[Ref]) -> None:
@@ -168,7 +171,7 @@ class LentPool(RayPool):
         return self._numbers.get(ref.task_id().actor_id().hex(), -1)
 
     def release(self, worker: int) -> None:
-        self._part(worker, WorkerLost(f"worker {worker} was released"), fit=True)
+        self._part(worker, WorkerLost(f"worker {worker} was released"), worker not in self._unfit)
 
     def _end(self, worker: int, why: WorkerLost, kill: bool = True) -> None:  # noqa: ARG002 (its owner ends it)
         self._part(worker, why, fit=False)
