@@ -100,11 +100,13 @@ class LocalPool:
     def release(self, worker: int) -> None:
         if worker in self._hired:
             self._hired.remove(worker)
-        self._workers.pop(worker, None)
+        gone = self._workers.pop(worker, None)
+        if gone is not None:
+            gone.settle()
 
     def close(self) -> None:
-        self._hired.clear()
-        self._workers.clear()
+        for worker in tuple(self._hired):
+            self.release(worker)
         self._module = None
         if self._threads:
             import torch

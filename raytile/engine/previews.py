@@ -6,12 +6,15 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from raytile.canvas.areas import block_means
+from raytile.canvas.patience import Patience
 from raytile.events import PreviewPart
 from raytile.models.preview import colours_of
 from raytile.sampling import Schedule, clean_estimate
@@ -26,6 +29,9 @@ if TYPE_CHECKING:
     from raytile.plan.plan import Plan
 
     Colours = NDArray[np.uint8]
+
+PATIENCE = 5.0
+"""Seconds that a preview waits for a store that is away."""
 
 
 @dataclass
@@ -46,13 +52,15 @@ class Previews:
 
     def __init__(self, worker: int, plan: Plan, module: Module, canvas: Canvas, every: int) -> None:
         self.epoch = 0
-        self._worker, self._plan, self._canvas, self._every = worker, plan, canvas, every
+        self._worker, self._plan, self._every = worker, plan, every
+        self._canvas = canvas.with_patience(Patience(PATIENCE))
         self._colours = colours_of(module)
         self._now: Shown | None = None
         self._next: Shown | None = None
         self._stored: list[PreviewPart] = []
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
+        self._dropped = False
 
     def wants(self, level: int, step: int) -> bool:
         """Whether step `step` (index into the schedule) of `level` is shown."""
@@ -79,8 +87,17 @@ class Previews:
 
     def news(self) -> tuple[PreviewPart, ...]:
         """What was written since the last time."""
-        stored, self._stored = self._stored, []
-        return tuple(stored)
+        stored = tuple(self._stored)
+        del self._stored[: len(stored)]  # more may have come meanwhile, from the thread
+        return stored
+
+    def drop(self) -> None:
+        """Nothing that was taken so far is wanted any more. When this returns, nothing is being written."""
+        self._now = None
+        with self._lock:
+            self._next, self._dropped = None, True
+        self.settle()
+        self._dropped = False
 
     def settle(self) -> None:
         """Wait until nothing is being written any more."""
@@ -98,12 +115,32 @@ class Previews:
             start = time.perf_counter()
             try:
                 for tile, colours in shown.tiles.items():
+                    if self._dropped:
+                        break
                     self._canvas.write_preview(shown.level, tile, colours)
             except Exception:  # a picture does not fail for want of its preview
+                continue
+            if self._dropped:
                 continue
             seconds, number = time.perf_counter() - start, shown.step - self._plan.levels[shown.level].first_step + 1
             part = PreviewPart(self._worker, shown.epoch, shown.level, number, len(shown.tiles), seconds)
             self._stored.append(part)
+
+
+@contextmanager
+def beside(canvas: Canvas, level: int, tile: int, colours: Colours) -> Iterator[None]:
+    """Write the preview of a tile that is done while the body writes its pixels; whether it goes well or not."""
+
+    def write() -> None:
+        with suppress(Exception):
+            canvas.with_patience(Patience(PATIENCE)).write_preview(level, tile, colours)
+
+    thread = threading.Thread(target=write, daemon=True, name="preview")
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
 
 
 def reduced(pixels: Colours, core: Box, factor: int) -> Colours:

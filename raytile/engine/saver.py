@@ -49,13 +49,15 @@ class Saver:
 
     def news(self) -> tuple[SnapshotStored, ...]:
         """What was stored, or failed to be, since the last time."""
-        stored, self._stored = self._stored, []
-        return tuple(stored)
+        stored = tuple(self._stored)
+        del self._stored[: len(stored)]  # more may have come meanwhile, from a thread
+        return stored
 
-    def settle(self) -> None:
-        """Wait until nothing is being stored any more."""
+    def settle(self, seconds: float | None = None) -> None:
+        """Wait until nothing is being stored any more, for so many seconds at most."""
+        until = None if seconds is None else time.monotonic() + seconds
         for thread in self._threads:
-            thread.join()
+            thread.join(None if until is None else max(0.0, until - time.monotonic()))
 
     def _store(self, epoch: int, phase: int, tiles: Mapping[int, Any]) -> None:
         start, size, trouble = time.perf_counter(), 0, None

@@ -12,7 +12,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from raytile import __version__
 from raytile.canvas import shared
@@ -22,7 +24,7 @@ from raytile.engine.decoding import Decoder
 from raytile.engine.memory import peak_rss_bytes
 from raytile.engine.messages import Flat
 from raytile.engine.pool import Setup
-from raytile.engine.previews import Previews, reduced
+from raytile.engine.previews import PATIENCE, Previews, beside, reduced
 from raytile.engine.saver import Saver
 from raytile.engine.tile_group import TileGroup
 from raytile.errors import Abandoned, CanvasError, InvalidRequest, RenderFailed, WorkerLost, first_line
@@ -75,6 +77,8 @@ class Worker:
         self._epoch, self._broken = epoch, None
         self._show_as(epoch)
         with self._timed(epoch):
+            if self._previews is not None:
+                self._previews.drop()
             self.group.restore(phase, partition, lambda tile: self._saver.read(phase, tile))
 
     def export(self, epoch: int, after: Partition, *predictions: Flat) -> list[Any]:
@@ -162,11 +166,23 @@ class Worker:
             levels = ((pixels / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8).numpy()
             box = self._canvas.layout.pixels(tile)
             shown = self._decoder.blended(box, levels[:, : box.height, : box.width])
-            if box.area:  # first, so that where there are pixels the preview is theirs
-                core = self._canvas.layout.cells(tile)
-                self._canvas.write_preview(self._last, tile, reduced(shown, core, self._canvas.layout.factor))
-            pixels_sha256 = self._canvas.write_image(tile, shown)
+            pixels_sha256 = self._write(tile, shown)
         return TileDone(self.number, tile, digest(cells.numpy()), pixels_sha256, self.counts())
+
+    def _write(self, tile: int, shown: NDArray[np.uint8]) -> str:
+        """Put a tile's pixels onto the canvas, and their means in place of its preview; returns their digest."""
+        layout = self._canvas.layout
+        if not layout.pixels(tile).area:
+            return self._canvas.write_image(tile, shown)
+        with beside(self._canvas, self._last, tile, reduced(shown, layout.cells(tile), layout.factor)):
+            return self._canvas.write_image(tile, shown)
+
+    def settle(self) -> None:
+        """The render is over for me: when this returns, nothing of mine is being written to its canvas any more, unless
+        its store is away."""
+        if self._previews is not None:
+            self._previews.drop()
+        self._saver.settle(PATIENCE)
 
     # -- what calls share ----------------------------------------------------------------------------------------
 

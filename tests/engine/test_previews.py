@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import torch
 
 from raytile import api
 from raytile.canvas.canvas import Canvas
-from raytile.engine.previews import reduced
+from raytile.engine.previews import Previews, reduced
 from raytile.errors import CanvasError, InvalidRequest, RenderCancelled
 from raytile.events import Event, PreviewStored, StepDone
 from raytile.geometry.box import Box
@@ -30,6 +31,18 @@ def paint(place: Path, wish: RenderRequest = WISH, workers: int = 1, **more: Any
     told: list[Event] = []
     canvas = api.render(wish, place, in_process=True, workers=workers, listeners=[told.append], **more)
     return canvas, told
+
+
+@pytest.fixture
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every preview is written before the next is taken: none is overtaken."""
+    store = Previews.store
+
+    def stored(self: Previews) -> None:
+        store(self)
+        self.settle()
+
+    monkeypatch.setattr(Previews, "store", stored)
 
 
 def shown(canvas: Canvas, level: int) -> Any:
@@ -77,52 +90,98 @@ def test_a_decoded_tile_shows_the_means_of_its_pixels(tmp_path: Path) -> None:
         assert np.abs(preview[:, y, x] - np.maximum(there, 1)).max() <= 0.51
 
 
+@pytest.mark.usefixtures("unhurried")
 def test_what_a_step_promises_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first preview is the clean estimate of the second step, not the latents that the step begins with."""
-    wish, first = WISH.model_copy(update={"levels": 1}), {}
+    first: dict[int, Any] = {}
+    estimates: list[torch.Tensor] = []
     write = Canvas.write_preview
 
     def kept(self: Canvas, level: int, tile: int, colours: Any) -> None:
         first.setdefault(tile, colours)
         write(self, level, tile, colours)
 
-    monkeypatch.setattr(Canvas, "write_preview", kept)
-    estimates: list[torch.Tensor] = []
-
     def noted(x: torch.Tensor, *rest: Any) -> torch.Tensor:
         estimates.append(clean_estimate(x, *rest))
         return estimates[-1]
 
+    monkeypatch.setattr(Canvas, "write_preview", kept)
     monkeypatch.setattr("raytile.engine.previews.clean_estimate", noted)
-    canvas, told = paint(tmp_path / "a.zarr", wish, preview_every=100)
-    if PreviewStored(0, 2) in told:  # it was not overtaken
-        colours = colours_of(registry.load(registry.resolve("toy")))
-        for tile, estimate in zip(range(canvas.layout.tiles), estimates, strict=False):
-            assert any((colours.of(each) == first[tile]).all() for each in estimates if each.shape == estimate.shape)
+    canvas, told = paint(tmp_path / "a.zarr", WISH.model_copy(update={"levels": 1}), preview_every=100)
+    assert [event.step for event in told if isinstance(event, PreviewStored)] == [2, 5]
+    colours, count = colours_of(registry.load(registry.resolve("toy"))), canvas.layout.tiles
+    assert len(estimates) == 2 * count
+    for tile, estimate in enumerate(estimates[:count]):
+        assert (colours.of(estimate) == first[tile]).all()
+    # The last promises what it becomes: the final latents.
+    for tile, estimate in enumerate(estimates[count:]):
+        latents = canvas.read_latents(canvas.layout.cells(tile))
+        assert np.abs(estimate.numpy() - latents).max() < 1e-4
+
+
+@pytest.mark.usefixtures("unhurried")
+def test_each_preview_is_told_once(tmp_path: Path) -> None:
+    _, told = paint(tmp_path / "a.zarr", workers=3, preview_every=2)
+    found = [(event.level, event.step) for event in told if isinstance(event, PreviewStored)]
+    count = {event.level: event.steps for event in told if isinstance(event, StepDone)}
+    assert found == [
+        (level, step)
+        for level in (0, 1)
+        for step in range(1, count[level] + 1)
+        if step % 2 == 0 or step == count[level]
+    ]
 
 
 def test_a_preview_that_cannot_be_written_holds_nothing_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither while it is painted nor when it is decoded."""
     whole, _ = paint(tmp_path / "a.zarr")
-    write = Canvas.write_preview
 
-    def broken(self: Canvas, level: int, tile: int, colours: Any) -> None:
-        if level == 0:
-            raise CanvasError("the disk is full")
-        write(self, level, tile, colours)
+    def broken(*_: object) -> None:
+        raise CanvasError("the disk is full")
 
     monkeypatch.setattr(Canvas, "write_preview", broken)
     canvas, told = paint(tmp_path / "b.zarr", preview_every=1)
     assert digest(canvas) == digest(whole)
-    assert not [event for event in told if isinstance(event, PreviewStored) and event.level == 0]
+    assert not [event for event in told if isinstance(event, PreviewStored)]
+
+
+def test_after_a_render_nothing_is_written_any_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that a canvas that is removed stays removed: a preview that is being written ends, the rest is left out."""
+    writing = threading.Event()
+    write = Canvas.write_preview
+
+    def slow(self: Canvas, *what: Any) -> None:
+        writing.set()
+        time.sleep(0.05)
+        write(self, *what)
+
+    monkeypatch.setattr(Canvas, "write_preview", slow)
+    stop = Stop(after=4)
+    with pytest.raises(RenderCancelled):
+        _stopped(tmp_path, stop)
+    assert writing.is_set()
+    assert not [thread for thread in threading.enumerate() if thread.name == "preview"]
+
+
+def test_what_was_taken_before_a_roll_back_is_not_shown(tmp_path: Path) -> None:
+    canvas, _ = paint(tmp_path / "a.zarr")
+    plan = api.plan(WISH)
+    module = registry.load(registry.resolve("toy"))
+    previews = Previews(0, plan, module, canvas, 1)
+    x = torch.zeros(4, canvas.layout.tile_cells, canvas.layout.tile_cells)
+    before = shown(canvas, 1)
+    previews.take(1, plan.levels[1].first_step, 0, x, x, module.schedule(plan.sampler, plan.steps))
+    previews.drop()
+    previews.store()
+    previews.settle()
+    assert not previews.news()
+    assert (shown(canvas, 1) == before).all()
 
 
 def test_a_canvas_without_preview_arrays_is_painted_all_the_same(tmp_path: Path) -> None:
     stopped = Stop(after=6)
     with pytest.raises(RenderCancelled):
         _stopped(tmp_path, stopped)
-    for thread in threading.enumerate():
-        if thread.name == "preview":  # a cancelled render does not wait for what is being written
-            thread.join()
     for name in ("preview", "preview_0"):
         shutil.rmtree(tmp_path / "a.zarr" / name)
     canvas = api.resume(tmp_path / "a.zarr", in_process=True, preview_every=1)
