@@ -48,15 +48,17 @@ def colours_of(module: Module) -> Colours:
     """The map of a loaded model: from its folder, else from the cache, else fitted here and now (some seconds)."""
     spec = module.spec
     folder = TERRA if spec.kind == "folder" and not spec.path else Path(spec.path or "-")
-    kept = Path.home() / ".cache" / "raytile" / "preview" / f"{spec.digest}.safetensors"
+    home = os.path.expanduser("~")  # "~" itself where nobody knows of a home
+    kept = Path(home, ".cache", "raytile", "preview", f"{spec.digest}.safetensors")
     for file in (folder / PREVIEW, kept):
         found = _read(file, spec.channels)
         if found is not None:
             return found
     fitted = fit((module.encode(picture), picture) for picture in synthetic(spec.factor))
     with suppress(OSError):  # a home that cannot be written to: fitted again next time
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        write(kept, fitted)
+        if kept.is_absolute():
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            write(kept, fitted)
     return fitted
 
 

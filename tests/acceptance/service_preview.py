@@ -14,8 +14,8 @@ from tests.acceptance.common import report, say
 
 EVERY = 5
 """As the service has it."""
-ROUNDS = int(os.environ.get("RAYTILE_PREVIEW_ROUNDS", "5"))
-LARGE = 8192, 4096
+ROUNDS = int(os.environ.get("RAYTILE_PREVIEW_ROUNDS", "3"))
+LARGE = 4096, 2048
 SHARE = 0.02
 
 
@@ -23,7 +23,7 @@ def painting() -> Any:
     from raytile.plan.request import RenderRequest
 
     words = "satellite view, islands in a warm sea, coast, green mountains"
-    return RenderRequest(prompt=words, width=1024, height=1024, model="terra", levels=1, steps=10, seed=5)
+    return RenderRequest(prompt=words, width=512, height=512, tile=256, model="terra", levels=1, steps=10, seed=5)
 
 
 def render(folder: Path, pool: Any, every: int, listener: Callable[[Any], None] = lambda _: None) -> dict[str, Any]:
@@ -159,7 +159,9 @@ def main() -> None:
             for what in ("cpu", "wall", "denoise")
         }
         tiles = store.open(folder / "every-0.zarr").layout.tiles
-        share = alone(folder, tiles, 3) / min(run["cpu"] for run in rounds[0])  # the second step, the fifth and the last
+        share = alone(folder, tiles, 3) / min(
+            run["cpu"] for run in rounds[0]
+        )  # the second step, the fifth and the last
         say("alone", share, ratio)
         steps = emerging(folder, pool)
         say(steps)
