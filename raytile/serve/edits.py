@@ -16,7 +16,7 @@ from raytile.scenes import parse_size
 from raytile.serve.checking import Unknown, check
 from raytile.serve.desk import Desk
 from raytile.serve.errors import Unprocessable, WrongKind
-from raytile.serve.exports import EDIT, Exports, exporting
+from raytile.serve.exports import EDIT, EXPORTERS, Exports
 from raytile.serve.images import EditAsk
 from raytile.serve.party import Party
 from raytile.serve.records import Record
@@ -112,7 +112,7 @@ def _seeds(ask: EditAsk, first: int) -> range:
 async def finish(party: Party, exports: Exports, edit: Edit, record: Record) -> None:
     """Put a finished picture together: outside the mask the image as it was sent."""
     if edit.mask is not None:
-        await exporting(partial(_fill, party, exports, edit, record))
+        await anyio.to_thread.run_sync(_fill, party, exports, edit, record, limiter=EXPORTERS)
 
 
 async def clean_up(party: Party, edit: Edit) -> None:
@@ -136,6 +136,7 @@ def _fill(party: Party, exports: Exports, edit: Edit, record: Record) -> None:
     held = BytesIO()
     whole.save(held, format="PNG")
     exports.keep_filled(record.id, held.getvalue())
+    painted.file.unlink(missing_ok=True)
 
 
 def _read(desk: Desk, upload: Upload) -> BytesIO:

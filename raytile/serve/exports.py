@@ -63,9 +63,9 @@ def check_size(width: int, height: int, format: Format) -> None:
 
 
 class Exports:
-    """Exports of the renders below a store; `scratch` is a folder of this machine."""
+    """Exports of the renders below a store; `scratch` gives a folder of this machine, for those in a bucket."""
 
-    def __init__(self, objects: Bytes, scratch: Path) -> None:
+    def __init__(self, objects: Bytes, scratch: Callable[[], Path]) -> None:
         self.objects = objects
         self._remote = is_remote(objects.where)
         self._scratch = scratch
@@ -124,7 +124,7 @@ class Exports:
         return url
 
     def _folder(self, id: str) -> Path:
-        return self._scratch / id if self._remote else Path(self.objects.where, "renders", id, "exports")
+        return self._scratch() / id if self._remote else Path(self.objects.where, "renders", id, "exports")
 
     def _filled(self, id: str, file: Path, format: Format, quality: int | None) -> bool:
         held = self.objects.read(f"renders/{id}/{FILLED}")
@@ -146,7 +146,11 @@ class Exports:
     def _prune(self, newest: Path) -> None:
         """Remove the files that were asked for longest ago, down to `KEPT` bytes."""
         found = sorted(
-            ((file.stat().st_mtime, file.stat().st_size, file) for file in self._scratch.glob("*/*") if file.is_file()),
+            (
+                (file.stat().st_mtime, file.stat().st_size, file)
+                for file in self._scratch().glob("*/*")
+                if file.is_file()
+            ),
             reverse=True,
         )
         total = 0

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
+import atexit
 import shutil
 import tempfile
+from functools import cache
 from functools import partial as partial_of
 from pathlib import Path as File
 from typing import Annotated, Any
@@ -34,10 +35,17 @@ SENT: dict[int | str, dict[str, Any]] = {
 }
 
 
+@cache
+def _scratch() -> File:
+    """A folder of this process, for pictures whose canvases are in a bucket."""
+    made = tempfile.mkdtemp(prefix="raytile-exports-")
+    atexit.register(shutil.rmtree, made, ignore_errors=True)
+    return File(made)
+
+
 def exports_of(desk: Desk) -> Exports:
     """Where a service's exports are made."""
-    where = hashlib.sha256(desk.records.objects.where.encode()).hexdigest()[:16]
-    return Exports(desk.records.objects, File.home() / ".cache" / "raytile" / "exports" / where)
+    return Exports(desk.records.objects, _scratch)
 
 
 @router.get("/renders/{id}/content", response_class=Response, responses={**SENT, **answers(404, 409, 416, 429)})
@@ -75,5 +83,5 @@ async def get_content(
         url = await to_thread(links.link, place, desk.settings.presign, export.media_type, name)
         return RedirectResponse(url, 307, {"Cache-Control": "no-store"})
     private = await to_thread(keys_wanted, desk)
-    cache = "no-store" if export.passing else f"{'private' if private else 'public'}, max-age=31536000, immutable"
-    return send(request, export.file, export.media_type, name, export.etag, cache)
+    kept = "no-store" if export.passing else f"{'private' if private else 'public'}, max-age=31536000, immutable"
+    return send(request, export.file, export.media_type, name, export.etag, kept)

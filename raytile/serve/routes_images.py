@@ -22,7 +22,7 @@ from raytile.serve.access import Painter, Reader, TheDesk, answers
 from raytile.serve.bodies import form
 from raytile.serve.checking import CHECKERS
 from raytile.serve.errors import BadRequest, Unprocessable, WrongKind, body, served
-from raytile.serve.exports import Export, Exports, exporting
+from raytile.serve.exports import EXPORTERS, Export, Exports
 from raytile.serve.images import (
     EditAsk,
     GenerateAsk,
@@ -288,7 +288,8 @@ def _event(name: str, about: dict[str, Any], picture: Iterable[bytes]) -> Iterat
 
 async def _export(party: Party, exports: Exports, record: Record, ask: ImageAsk) -> Export:
     canvas = party.desk.records.canvas(record.id)
-    return await exporting(partial(exports.whole, record, canvas, ask.format, ask.encoding))
+    whole = partial(exports.whole, record, canvas, ask.format, ask.encoding)
+    return await anyio.to_thread.run_sync(whole, limiter=EXPORTERS)  # it waits however long: all is painted
 
 
 def _json(raw: bytes) -> object:

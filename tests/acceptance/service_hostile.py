@@ -319,7 +319,7 @@ def outside(place: Path, store: Path) -> set[str]:
 def main() -> None:
     checks: dict[str, bool] = {}
     figures: dict[str, Any] = {}
-    with scratch() as place, listening() as (listener, asked):
+    with scratch(quick=False) as place, listening() as (listener, asked):
         secret, store = place / "secret.json", place / "store"
         secret.write_text(json.dumps({"pictures": TOKEN}))
         with serving(place / "a", store, workers=2, **LIMITS) as service:

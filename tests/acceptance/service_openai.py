@@ -162,7 +162,7 @@ def main() -> None:
     figures: dict[str, Any] = {}
     KEPT.mkdir(exist_ok=True)
     more = {"RAYTILE_KEYS": "on", "RAYTILE_MAX_RENDERS_PER_KEY": "4", "RAYTILE_PREVIEW_EVERY": "2"}
-    with scratch() as place, serving(place / "a", place / "store", workers=2, **more) as service:
+    with scratch(quick=False) as place, serving(place / "a", place / "store", workers=2, **more) as service:
         _, key = Keys(service.records.objects, time.time).add("openai", ["render", "read"])
         client = OpenAI(base_url=f"{service.url}/v1", api_key=key, max_retries=0, timeout=1800.0)
         checks["models are listed"] = sorted(model.id for model in client.models.list()) == ["terra", "toy"]

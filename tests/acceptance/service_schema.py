@@ -42,7 +42,7 @@ def schemathesis(url: str, key: str, place: Path) -> tuple[bool, dict[str, Any]]
 
 
 def main() -> None:
-    with scratch() as place, serving(place / "a", place / "store", workers=2, **LIMITS) as service:
+    with scratch(quick=False) as place, serving(place / "a", place / "store", workers=2, **LIMITS) as service:
         _, key = Keys(service.records.objects, time.time).add("schemathesis", ["render", "read"])
         fine, figures = schemathesis(service.url, key, place)
         lives = service.ready()
