@@ -8,6 +8,7 @@ import logging
 import random
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,7 +18,7 @@ from raytile.canvas.place import bytes_at, is_remote, where
 from raytile.errors import CanvasError, RaytileError, first_line
 from raytile.plan.cost import foretell
 from raytile.plan.route import Partition
-from raytile.serve.errors import Conflict
+from raytile.serve.errors import Conflict, NotFound
 from raytile.serve.feed import FeedReader, post_now
 from raytile.serve.keys import Keys
 from raytile.serve.ledger import Ledger
@@ -27,7 +28,7 @@ from raytile.serve.records import Record, Records
 from raytile.serve.schemas import PlanLevel, PlanView, Progress, RenderView, RepaintWish, Stats, UpscaleWish, Wish
 from raytile.serve.settings import Settings
 from raytile.serve.uploads import Uploads
-from raytile.serve.wishes import AnyWish, Settled, Wishes, owned
+from raytile.serve.wishes import AnyWish, Settled, Wishes, owned, pictures
 
 LOG = logging.getLogger("raytile.serve")
 ABANDONED = 600.0
@@ -130,11 +131,16 @@ class Desk:
                 return before
         with self._admission.place(owner, idempotency, self.clock(), self.running()):
             ahead = len(self.ledger.waiting())
-            record, fresh = self.records.add(self._written(owner, wish, shown, settle_it()), said)
+            record, fresh = self.records.add(
+                self._written(owner, wish, shown, settle_it()),
+                said,
+                lambda record: post_now(
+                    self.records.objects, record.id, self.clock, "queued", {"ahead": ahead}, first=True
+                ),
+            )
             if fresh:
                 self.ledger.note(record)
         if fresh:
-            post_now(self.records.objects, record.id, self.clock, "queued", {"ahead": ahead}, first=True)
             self.crew.poke()
         return record
 
@@ -245,21 +251,45 @@ def open_records(settings: Settings, clock: Callable[[], float]) -> Records:
     return Records(bytes_at(place), clock)
 
 
-def expired(records: Records, retain_s: float) -> list[str]:
-    """Remove the renders that ended so many seconds ago, uploads that are as old, and what was begun and never kept;
-    returns the renders' ids."""
-    now = records.clock()
-    Uploads(records.objects, records.clock, random.Random(), 0).expire(now - retain_s)
-    records.forget_marks(now - ABANDONED)
-    gone = []
-    for id in records.owned(None):
-        if made_at(id) > now - retain_s:
-            continue  # nothing ends before it is made
-        try:
-            record = records.get(id)
-            if record.terminal and record.ended is not None and now - record.ended >= retain_s:
-                records.remove(id)
+def expired(records: Records, retain_s: float | None) -> list[str]:
+    """Take out of the queue what was begun and never kept; with `retain_s`, remove the renders that ended so many
+    seconds ago, and uploads that are as old and that nobody waits for. Returns the renders' ids; tells trouble to the
+    log alone."""
+    now, gone = records.clock(), list[str]()
+    try:
+        records.forget_marks(now - ABANDONED)
+        if retain_s is None:
+            return gone
+        needed = _needed(records)
+        Uploads(records.objects, records.clock, random.Random(), 0).expire(now - retain_s, needed)
+        for owner, id in records.marked():
+            if made_at(id) <= now - retain_s and id not in needed and _over(records, owner, id, now - retain_s):
                 gone.append(id)
-        except RaytileError as error:
-            LOG.warning("render %s is not looked at: %s", id, first_line(error))
+    except RaytileError as error:
+        LOG.warning("not all that is old was removed: %s", first_line(error))
     return gone
+
+
+def _over(records: Records, owner: str, id: str, before: float) -> bool:
+    """Whether a render had ended before that second, and is removed now."""
+    try:
+        record = records.get(id)
+        if record.terminal and record.ended is not None and record.ended <= before:
+            records.remove(id)
+            return True
+    except NotFound:  # whoever removed it died before it was off the list
+        if made_at(id) < records.clock() - ABANDONED:
+            records.unlist(owner, id)
+    except RaytileError as error:
+        LOG.warning("render %s is not looked at: %s", id, first_line(error))
+    return False
+
+
+def _needed(records: Records) -> set[str]:
+    """The uploads and renders that those in the queue are made of."""
+    found: set[str] = set()
+    for id in records.queued_ids():
+        with suppress(RaytileError):
+            record = records.get(id)
+            found |= {part for path in pictures(record.request) for part in path.split("/")} | {record.parent or ""}
+    return found

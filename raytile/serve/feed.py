@@ -25,8 +25,11 @@ from raytile.events import (
 from raytile.serve.names import check_id
 
 ENDING = ("finished", "failed", "cancelled")
-EAGER, PACE = 0.04, 0.25
-"""Seconds between two objects of a feed, at its beginning and later: what happens meanwhile goes into one."""
+EAGER, PACE, SLOW = 0.04, 0.25, 2.0
+"""Seconds between two objects of a feed, at its beginning, later, and when it is long: what happens meanwhile goes into
+one."""
+LONG = 400
+"""Events of a feed from which its pace slows down."""
 FIRST = 12
 """Events that are a feed's beginning."""
 TROUBLED = 1.0
@@ -44,7 +47,7 @@ class FeedWriter:
         self._objects, self._below, self._clock = objects, _below(id), clock
         self._next: int | None = None
         self._waiting: list[dict[str, Any]] = []
-        self._busy = self._closed = False
+        self._closed = self._over = False
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
 
@@ -65,6 +68,7 @@ class FeedWriter:
             self._changed.notify_all()
         if self._thread is not None:
             self._thread.join(CLOSING)
+        self._over = True
 
     def _run(self) -> None:
         while True:
@@ -76,7 +80,7 @@ class FeedWriter:
                 closed = self._closed
             try:
                 self.write(burst)
-                pause = EAGER if (self._next or 0) < FIRST else PACE
+                pause = _pause(self._next or 0)
             except CanvasError:
                 if closed:
                     return
@@ -86,12 +90,13 @@ class FeedWriter:
             with self._changed:
                 self._changed.wait_for(lambda: self._closed, pause)
 
-    def write(self, burst: list[dict[str, Any]], first: int | None = None) -> None:
-        """Write events here and now, from id `first` if that is known. Not for one that has posted."""
-        self._next = first or self._next
+    def write(self, burst: list[dict[str, Any]]) -> None:
+        """Write events here and now. Not for one that has posted."""
         while True:
             if self._next is None:
                 self._next = _last(self._objects, self._below) + 1
+            if self._over:
+                return
             numbered = [{"id": self._next + n, **event} for n, event in enumerate(burst)]
             if self._objects.create(f"{self._below}{self._next:012d}.json", json.dumps(numbered).encode()) is not None:
                 self._next += len(burst)
@@ -107,11 +112,14 @@ def post_now(
     data: Mapping[str, Any] | None = None,
     first: bool = False,
 ) -> None:
-    """Add one event to a feed, here and now; `first`: nobody has written to it yet. Trouble is not told: the record is
-    the truth, and what ended is seen there."""
-    writer = FeedWriter(objects, id, clock)
+    """Add one event to a feed, here and now; `first`: as the first, if there is none yet. Trouble is not told: the
+    record is the truth, and what ended is seen there."""
+    news = {"event": event, "at": round(clock(), 3), "data": dict(data or {})}
     with suppress(CanvasError):
-        writer.write([{"event": event, "at": round(clock(), 3), "data": dict(data or {})}], 1 if first else None)
+        if first:
+            objects.create(f"{_below(id)}{1:012d}.json", json.dumps([{"id": 1, **news}]).encode())
+        else:
+            FeedWriter(objects, id, clock).write([news])
 
 
 class FeedReader:
@@ -209,6 +217,11 @@ def merged(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
         else:
             found[-1] = event
     return found
+
+
+def _pause(events: int) -> float:
+    """Seconds to wait after so many events."""
+    return EAGER if events < FIRST else min(SLOW, PACE * max(1.0, events / LONG))
 
 
 def _below(id: str) -> str:

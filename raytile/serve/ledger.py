@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from statistics import median
 from typing import NamedTuple
 
@@ -19,6 +20,8 @@ LATELY, ENOUGH = 60.0, 5
 """Seconds over which is counted what leaves the queue, and how many tell a pace."""
 CAUTION = 1.2
 """What is foretold is longer than what was measured, by so much: it is a promise."""
+READERS = 8
+"""Records that are read at once."""
 UNKNOWN_SECONDS = 30.0
 """What a render is taken to last while none has finished."""
 
@@ -47,7 +50,7 @@ class Ledger:
 
     def __init__(self, records: Records, clock: Callable[[], float]) -> None:
         self._records, self._clock = records, clock
-        self._lock = threading.Lock()
+        self._lock, self._looking = threading.Lock(), threading.Lock()
         self._waiting: dict[str, Waiting] = {}
         self._paces: deque[Pace] = deque(maxlen=REMEMBERED)
         self._gone: deque[Gone] = deque(maxlen=256)
@@ -55,25 +58,42 @@ class Ledger:
         self._looked: float | None = None
 
     def waiting(self) -> dict[str, Waiting]:
-        """The renders that have not ended, the oldest first."""
+        """The renders that have not ended, the oldest first: as of just now, or while another thread looks, as they
+        were found last."""
+        now = self._clock()
         with self._lock:
-            now = self._clock()
-            if self._looked is None:
-                self._remember(self._records.owned(None, limit=REMEMBERED))
-            if self._looked is None or not 0 <= now - self._looked < FRESH:
-                ids = self._records.queued_ids()
-                known, there = self._waiting, {*ids}
-                if not known:
-                    self._busy = now
-                left = [id for id in known if id not in there]
-                self._gone.extend(Gone(now, known[id].evaluations) for id in left)
-                self._remember(left[-REMEMBERED:])
-                self._waiting = {id: known[id] for id in ids if id in known}
-                for id in ids:
-                    if id not in known and (record := self._read(id)) is not None and not record.terminal:
-                        self._waiting[id] = Waiting(record.owner, record.evaluations)
-                self._looked = now
+            known = dict(sorted(self._waiting.items()))
+            if self._looked is not None and 0 <= now - self._looked < FRESH:
+                return known
+        if not self._looking.acquire(blocking=self._looked is None):
+            return known
+        try:
+            self._look(now, known)
+        finally:
+            self._looking.release()
+        with self._lock:
             return dict(sorted(self._waiting.items()))
+
+    def _look(self, now: float, known: dict[str, Waiting]) -> None:
+        """Read what is new in the queue, and the pace of what has left it."""
+        if self._looked is None:
+            self._remember(self._records.owned(None, limit=REMEMBERED))
+        ids = self._records.queued_ids()
+        there = {*ids}
+        left, new = [id for id in known if id not in there], [id for id in ids if id not in known]
+        with ThreadPoolExecutor(READERS) as pool:
+            found = dict(zip(new, pool.map(self._read, new), strict=True))
+        self._remember(left[-REMEMBERED:])
+        with self._lock:
+            if not known:
+                self._busy = now
+            self._gone.extend(Gone(now, known[id].evaluations) for id in left)
+            for id in left:
+                self._waiting.pop(id, None)
+            for id, record in found.items():
+                if record is not None and not record.terminal:
+                    self._waiting[id] = Waiting(record.owner, record.evaluations)
+            self._looked = now
 
     def note(self, record: Record) -> None:
         """A render was made here: count it from now on."""
@@ -109,8 +129,9 @@ class Ledger:
             if record is None or record.state != "finished" or record.started is None or record.ended is None:
                 continue
             if record.evaluations and record.ended > record.started and record.claims <= 1:
-                pace = record.evaluations / (record.ended - record.started)
-                self._paces.append(Pace(record.request.model, pace))
+                pace = Pace(record.request.model, record.evaluations / (record.ended - record.started))
+                with self._lock:
+                    self._paces.append(pace)
 
     def _read(self, id: str) -> Record | None:
         try:

@@ -66,16 +66,19 @@ class Admission:
 
     def _admit(self, owner: str, name: str | None, now: float, running: int) -> None:
         most, here = self._settings.max_renders_per_key, self._settings.max_queue
+        waiting = self._ledger.waiting()  # these look at the store, so before the lock
+        slots = self._ledger.slot(owner, running), self._ledger.slot(None, running)
+        there = sum(each.owner == owner for each in waiting.values())
+        whole = None if name is None else f"{owner} {name}"
         with self._lock:
-            waiting = self._ledger.waiting()
-            mine = sum(each.owner == owner for each in waiting.values()) + self._coming[owner]
+            mine, all_ = there + self._coming[owner], len(waiting) + self._coming.total()
             promises = self._of_owners.setdefault(owner, Promises(max(PROMISED, most)))
-            wait = promises.ask(now, name, mine, most, self._ledger.slot(owner, running))
-            if wait is not None:
+            if not promises.open_to(now, name, mine, most):
                 words = f"{mine} renders of this key have not ended, at most {most} may: come again later"
-                raise Busy(words, retry_after=wait)
-            whole, all_ = None if name is None else f"{owner} {name}", len(waiting) + self._coming.total()
-            wait = self._of_all.ask(now, whole, all_, here, self._ledger.slot(None, running))
-            if wait is not None:
+                raise Busy(words, retry_after=promises.refuse(now, name, slots[0]))
+            if not self._of_all.open_to(now, whole, all_, here):
+                wait = self._of_all.refuse(now, whole, slots[1])
                 raise Busy("the queue is full: come again later", retry_after=wait)
+            promises.enter(now, name)
+            self._of_all.enter(now, whole)
             self._coming[owner] += 1

@@ -23,18 +23,29 @@ class Promises:
     _made: int = 0
 
     def ask(self, now: float, name: str | None, waiting: int, limit: int, slot: float) -> int | None:
-        """Whether one more may come into a queue of `waiting`, of `limit` at most: None if so, else whole seconds to
-        wait. A place comes free every `slot` seconds, as far as is known. Who has a `name` is known again by it; who
-        has none takes any promise that is due."""
-        self._due = {who: due for who, due in self._due.items() if now < due + KEPT}
-        mine = name if name in self._due else next((who for who in self._due if who[:1] == "#"), None)
-        if mine is not None and self._due[mine] <= now and waiting < limit * OVER:
-            del self._due[mine]
+        """Whether one more may come into a queue of `waiting`, of `limit` at most: None if so, and their place is
+        taken, else whole seconds to wait (see `refuse`)."""
+        if self.open_to(now, name, waiting, limit):
+            self.enter(now, name)
             return None
+        return self.refuse(now, name, slot)
+
+    def open_to(self, now: float, name: str | None, waiting: int, limit: int) -> bool:
+        """Whether there is a place. Who has a `name` is known again by it; who has none takes any promise due."""
+        self._due = {who: due for who, due in self._due.items() if now < due + KEPT and due <= now + LONGEST}
+        mine = self._mine(now, name)
+        if mine is not None and waiting < limit * OVER:
+            return True
         others = sum(due <= now + SOON for who, due in self._due.items() if who != name)
-        if waiting + others < limit:
-            self._due.pop(name or "", None)
-            return None
+        return waiting + others < limit
+
+    def enter(self, now: float, name: str | None) -> None:
+        """Take the place that is `open_to` them."""
+        self._due.pop(self._mine(now, name) or name or "", None)
+
+    def refuse(self, now: float, name: str | None, slot: float) -> int:
+        """Promise a place; returns the whole seconds after which it is there. One comes free every `slot` seconds, as
+        far as is known."""
         due = self._due.get(name or "")
         if due is None or due <= now:
             last = max([now, *self._due.values()])
@@ -44,4 +55,9 @@ class Promises:
                 self._due[name or f"#{self._made}"] = due
             else:
                 due = max(last, now + slot)
-        return max(1, math.ceil(due - now))
+        return max(1, math.ceil(min(due - now, LONGEST)))
+
+    def _mine(self, now: float, name: str | None) -> str | None:
+        """The promise of theirs that is due."""
+        mine = name if name in self._due else next((who for who in self._due if who[:1] == "#"), None)
+        return mine if mine is not None and self._due[mine] <= now else None

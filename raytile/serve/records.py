@@ -17,6 +17,8 @@ from raytile.serve.names import check_id, is_id, made_at
 
 State = Literal["queued", "running", "finished", "failed", "cancelled"]
 Kind = Literal["render", "repaint", "upscale"]
+OLD = 60.0
+"""Seconds after which an id was not made just now."""
 ENDED = ("finished", "failed", "cancelled")
 
 
@@ -76,8 +78,13 @@ class Records:
     def __init__(self, objects: Bytes, clock: Callable[[], float]) -> None:
         self.objects, self.clock = objects, clock
 
-    def add(self, record: Record, idempotency: tuple[str, str] | None = None) -> tuple[Record, bool]:
-        """Keep a new record; returns it, and True.
+    def add(
+        self,
+        record: Record,
+        idempotency: tuple[str, str] | None = None,
+        first: Callable[[Record], None] = lambda _: None,
+    ) -> tuple[Record, bool]:
+        """Keep a new record, after `first` was told of it; returns it, and True.
 
         `idempotency`: the client's key and the digest of what it sent. Sent again, the first record is returned, and
         False; with another body raises `Conflict`. Whoever dies in the midst of it has made nothing, or all of it is
@@ -89,10 +96,13 @@ class Records:
             before = self.repeated(record.owner, key, body)
             if before is not None:
                 return before, False
+        first(record)
         self._mark(record)  # before the record: what is queued is always found
-        if self.objects.create(_record(record.id), _json(record)) is not None:
-            return record, True
-        return self.get(record.id), False
+        if self.objects.create(_record(record.id), _json(record)) is None:
+            return self.get(record.id), False
+        if made_at(record.id) < self.clock() - OLD:  # a late repetition: the marks may have been swept
+            self._mark(record)
+        return record, True
 
     def _mark(self, record: Record) -> None:
         self.objects.write(f"owners/{record.owner}/{record.id}", b"")
@@ -145,23 +155,31 @@ class Records:
         return f"{self.objects.where}/renders/{check_id(id)}/canvas.zarr"
 
     def remove(self, id: str) -> None:
-        """Forget a render, its picture and its events; its record goes last, so that it can be done again."""
+        """Forget a render, its picture and its events; what it is found by goes last, so that it can be done again."""
         record = self.get(id)
         below = f"renders/{id}/"
         found = [key for key in self.objects.sizes(below) if key != _record(id)]
         locks = [key.removesuffix(".json") + ".lock" for key in found if key.endswith(".json")]  # as `LocalBytes` has
-        self.objects.delete([*found, *locks, f"queue/{id}", f"owners/{record.owner}/{id}"])
+        self.objects.delete([*found, *locks, f"queue/{id}"])
         if record.idempotency is not None:
             self.objects.delete([record.idempotency, record.idempotency.removesuffix("json") + "lock"])
         self.objects.delete([f"{below}record.lock", _record(id)])
+        self.unlist(record.owner, id)
+
+    def marked(self) -> list[tuple[str, str]]:
+        """Owner and id of every render that is listed."""
+        keys = (key.split("/") for key in self.objects.sizes("owners/"))
+        return sorted((owner, id) for _, owner, id in keys if is_id(id))
+
+    def unlist(self, owner: str, id: str) -> None:
+        """Take a render that is no more out of its owner's list."""
+        self.objects.delete([f"owners/{owner}/{id}"])
 
     def forget_marks(self, before: float) -> None:
-        """Remove what is left of renders that whoever began to add them before that second never kept."""
-        for below in ("queue/", "owners/"):
-            for key in self.objects.sizes(below):
-                id = key.rpartition("/")[2]
-                if is_id(id) and made_at(id) < before and not self.objects.exists(_record(id)):
-                    self.objects.delete([key])
+        """Take out of the queue what whoever began to add it before that second never kept."""
+        for id in self.queued_ids():
+            if made_at(id) < before and not self.objects.exists(_record(id)):
+                self.objects.delete([f"queue/{id}"])
 
     def _first(self, record: Record, place: str, body: str) -> str:
         """The id that the idempotency key at `place` stands for."""

@@ -93,14 +93,12 @@ class EventStream(Response):
         self._events, self._gone, self._write = events, gone, write
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 (ASGI)
-        over = left = False
+        over = broke = False
 
         async def sent(body: bytes, more: bool = True) -> None:
-            nonlocal left
             try:
                 await send({"type": "http.response.body", "body": body, "more_body": more})
-            except OSError:  # the connection broke
-                left = True
+            except OSError:  # the connection is no more
                 group.cancel_scope.cancel()
 
         async def stream() -> None:
@@ -121,20 +119,18 @@ class EventStream(Response):
             group.cancel_scope.cancel()
 
         async def listen() -> None:
-            nonlocal left
             while (await receive())["type"] != "http.disconnect":
                 pass
-            left = True
             group.cancel_scope.cancel()
 
         try:
             async with anyio.create_task_group() as group:
                 group.start_soon(listen)
                 group.start_soon(stream)
-        except Exception:  # ours, if they were there till then
-            over = over or not left
+        except Exception:
+            broke = True
             raise
-        finally:  # Ray Serve tells that they left by a cancellation
-            if not over and self._gone is not None:
+        finally:  # Ray Serve tells that the client has left by cancelling us
+            if not (over or broke) and self._gone is not None:
                 with anyio.CancelScope(shield=True):
                     await self._gone()

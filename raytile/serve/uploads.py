@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -19,7 +19,7 @@ from raytile.plan.request import RenderRequest
 from raytile.plan.scene import Picture, Region, Shape
 from raytile.serve.checking import Unknown, check
 from raytile.serve.errors import NotFound, Unprocessable, WrongKind
-from raytile.serve.names import UPLOAD, check_id, is_id, new_id
+from raytile.serve.names import UPLOAD, check_id, is_id, made_at, new_id
 
 S = TypeVar("S", Region, Shape)
 
@@ -83,10 +83,10 @@ class Uploads:
         self.get(owner, id)
         self.objects.delete([_meta(id), _data(id)])
 
-    def expire(self, before: float) -> list[str]:
-        """Forget the uploads that were sent before that second; returns their ids."""
+    def expire(self, before: float, needed: Collection[str] = ()) -> list[str]:
+        """Forget the uploads that were sent before that second, but those `needed`; returns their ids."""
         ids = {key.split("/")[1] for key in self.objects.sizes("uploads/") if key.count("/") == 2}
-        old = [id for id in ids if is_id(id, UPLOAD) and int(id[1:13], 16) < before * 1000]
+        old = [id for id in ids - {*needed} if is_id(id, UPLOAD) and made_at(id) < before]
         self.objects.delete([key for id in old for key in (_meta(id), _data(id))])
         return old
 

@@ -177,3 +177,10 @@ def _as_called(planned: RenderRequest, request: RenderRequest) -> RenderRequest:
             for made, asked in pairs
         )
     return planned.model_copy(update=update)
+
+
+def pictures(request: RenderRequest) -> list[str]:
+    """The places of all pictures that a request takes in."""
+    masks = (shape.mask for field in SHAPES for shape in getattr(request, field))
+    found = (*(getattr(request, field) for field in PICTURES), *masks)
+    return [picture.path for picture in found if picture is not None]

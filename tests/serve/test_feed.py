@@ -141,3 +141,31 @@ def test_a_listener_tells_a_render(objects: Bytes) -> None:
     assert [tile for name, data in told if name == "tile" for tile in data["tiles"]] == [4, 2]
     step = next(data for name, data in told if name == "step")
     assert step == {"level": 0, "levels": 1, "step": 2, "steps": 4, "done": 2, "total": 4, "seconds": 1.5}
+
+
+def test_the_first_event_is_the_first_once(objects: Bytes) -> None:
+    for _ in range(2):  # a repetition, after a crash
+        feed.post_now(objects, ID, lambda: 1.0, "queued", {"ahead": 0}, first=True)
+    feed.post_now(objects, ID, lambda: 2.0, "cancelled")
+    assert [(event["id"], event["event"]) for event in read_feed(objects, ID)] == [(1, "queued"), (2, "cancelled")]
+
+
+def test_a_closed_feed_is_written_to_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feed, "CLOSING", 0.05)
+
+    class Slow(MemoryBytes):
+        gate = threading.Event()
+
+        def sizes(self, below: str = "") -> dict[str, int]:
+            self.gate.wait(20)
+            return super().sizes(below)
+
+    objects = Slow()
+    writer = FeedWriter(objects, ID, lambda: 0.0)
+    writer.post("step")
+    writer.close()
+    feed.post_now(objects, ID, lambda: 0.0, "finished", first=True)
+    objects.gate.set()
+    assert writer._thread is not None
+    writer._thread.join(20)
+    assert [event["event"] for event in read_feed(objects, ID)] == ["finished"]

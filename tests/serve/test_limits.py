@@ -246,6 +246,27 @@ def test_a_record_that_does_not_read_is_nobody_elses_trouble(tmp_path: Path) -> 
         assert records.queued_ids() == [foreign]
 
 
+def test_what_a_queued_render_is_made_of_is_kept(tmp_path: Path) -> None:
+    import io
+
+    from PIL import Image
+
+    with serving(tmp_path, paint=False) as found:
+        file = io.BytesIO()
+        Image.new("RGB", (96, 64), (9, 99, 199)).save(file, "PNG")
+        sent = {"content": file.getvalue(), "headers": {"content-type": "image/png"}}
+        used, unused = (found.client.post("/v1/uploads", **sent).json()["id"] for _ in range(2))
+        id = found.make(source={"upload": used}, strength=0.5)
+        later = Records(found.desk.records.objects, lambda: found.desk.clock() + 1000)
+        assert expired(later, 50.0) == []
+        assert found.client.get(f"/v1/uploads/{unused}").status_code == 404
+        assert found.client.get(f"/v1/uploads/{used}").status_code == 200
+        found.client.delete(f"/v1/renders/{id}")
+        later = Records(found.desk.records.objects, lambda: found.desk.clock() + 2000)
+        assert expired(later, 50.0) == [id]
+        assert found.desk.records.objects.sizes() == {}
+
+
 def test_errors_do_not_tell_where_models_lie(tmp_path: Path) -> None:
     with serving(tmp_path, paint=False) as found:
         secret = str(tmp_path / "secret" / "model")

@@ -41,4 +41,4 @@ def test_an_upload_is_the_source_and_the_mask_of_a_picture(s3: object) -> None: 
         assert service.events(other.json()["id"])[-1]["event"] == "finished"
         for each in (other.json()["id"], id):
             assert service.client.delete(f"/v1/renders/{each}").status_code == 204
-        assert {key.partition("/")[0] for key in service.desk.records.objects.sizes()} == {"uploads"}
+        assert {key.partition("/")[0] for key in service.desk.records.objects.sizes()} == {"uploads", "services"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -141,12 +142,36 @@ def test_a_repetition_makes_what_a_crash_left_out(objects: Bytes, make_record: M
 def test_what_was_never_kept_is_forgotten_after_a_while(objects: Bytes, make_record: MakeRecord) -> None:
     records = Records(objects, lambda: 0.0)
     kept, lost = records.add(make_record())[0], make_record()
-    for key in (f"queue/{lost.id}", f"owners/{lost.owner}/{lost.id}"):
-        objects.write(key, b"")
+    objects.write(f"queue/{lost.id}", b"")
     records.forget_marks(lost.created)
     assert records.queued_ids() == [kept.id, lost.id], "it may still be written"
     records.forget_marks(lost.created + 1)
-    assert records.queued_ids() == records.owned(kept.owner) == [kept.id]
+    assert records.queued_ids() == [kept.id]
+
+
+def test_a_removal_that_was_cut_off_can_be_gone_on_with(objects: Bytes, make_record: MakeRecord) -> None:
+    """Whenever the power goes, what is left is found by the list of its owner."""
+    whole = objects.delete
+    for deletes in range(4):
+        records, left = Records(objects, lambda: 0.0), [deletes]
+        record, _ = records.add(make_record(), (f"key {deletes}", "body"))
+        records.change(record.id, lambda now: now.but(state="finished"))
+
+        def failing(keys: Any, left: list[int] = left) -> None:
+            if not left[0]:
+                raise KeyboardInterrupt
+            left[0] -= 1
+            whole(keys)
+
+        objects.delete = failing  # type: ignore[method-assign]
+        with pytest.raises(KeyboardInterrupt):
+            records.remove(record.id)
+        objects.delete = whole  # type: ignore[method-assign]
+        assert records.marked() == [(record.owner, record.id)]
+        with suppress(NotFound):
+            records.remove(record.id)
+        records.unlist(record.owner, record.id)
+        assert objects.sizes() == {}
 
 
 def test_what_is_removed_leaves_nothing(objects: Bytes, make_record: MakeRecord) -> None:

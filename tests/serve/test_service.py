@@ -175,3 +175,13 @@ def test_health_readiness_and_stats(idle: Service) -> None:
     found = idle.client.get("/v1/stats").json()
     assert (found["queued"], found["running"]) == (1, 0)
     assert found["evaluations_waiting"] > 0
+
+
+def test_two_services_on_one_store_do_not_take_from_each_other(tmp_path: Path) -> None:
+    with serving(tmp_path) as one, serving(tmp_path) as other:
+        ids = [service.make(size="512x512", steps=8, seed=seed) for seed in range(2) for service in (one, other)]
+        for id in ids:
+            assert other.events(id)[-1]["event"] == "finished"
+        records = [one.desk.records.get(id) for id in ids]
+        assert [record.claims for record in records] == [1] * len(ids)
+        assert all([event["event"] for event in one.events(id)].count("started") == 1 for id in ids)

@@ -90,6 +90,19 @@ def test_a_stream_that_is_cancelled_is_one_whose_client_left(idle: Service) -> N
     assert idle.desk.records.get(id).state == "cancelled"
 
 
+def test_a_server_may_tell_by_cancelling_that_the_client_has_left(idle: Service) -> None:
+    async def make() -> None:
+        caller = Caller(idle, "/v1/renders?stream=true", WATCHED)
+        await caller.until("event: queued")
+        caller.task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await caller.task
+
+    asyncio.run(asyncio.wait_for(make(), 20))
+    (id,) = idle.desk.records.owned(None)
+    assert idle.desk.records.get(id).state == "cancelled"
+
+
 def test_who_only_looks_in_cancels_nothing(idle: Service) -> None:
     id = idle.make(cancel_on_disconnect=True)
 
