@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import httpx2
 import pytest
 
 from tests.serve.browser import PHONE, Site, browsing, site
@@ -283,6 +284,33 @@ def test_everything_can_be_done_with_keys(here: Site) -> None:
     page.keyboard.press("Escape")
     page.keyboard.press("n")
     page.wait_for_url(re.compile("#/$"))
+
+
+def test_settings_are_taken_over_whole(here: Site) -> None:
+    """Those that the form has no field for, too: the same picture comes out."""
+    wish = {
+        "prompt": "islands",
+        "style": "etching",
+        "size": "512x256",
+        "model": "toy",
+        "steps": 3,
+        "seed": 5,
+        "sampler": "ddim",
+        "topology": "equirectangular",
+        "units": "share",
+        "regions": [{"box": [0.25, 0.5, 0.25, 0.25], "feather": 0.125, "prompt": "ice", "weight": 2.0, "seed": 9}],
+        "metadata": {"project": "x"},
+    }
+    first = httpx2.post(f"{here.url}/v1/renders", json=wish).json()["id"]
+    page = here.page(at=f"#/renders/{first}")
+    until(page, "finished")
+    page.click("button:has-text('Use these settings')")
+    assert "topology" in page.inner_text(".foot")
+    page.click("button.main")
+    page.wait_for_url(lambda url: "#/renders/r" in url and first not in url)
+    until(page, "finished")
+    again = here.desk.records.get(re.findall(r"#/renders/(\w+)", page.url)[0])
+    assert again.request == here.desk.records.get(first).request
 
 
 UNNAMED = """() => [...document.querySelectorAll('button, a, input, select, textarea, [role=button]')]

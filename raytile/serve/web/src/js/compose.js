@@ -3,7 +3,7 @@
 import { ApiError, get, send, words } from "./api.js";
 import { Drawing } from "./drawing.js";
 import { h, icon, iconButton } from "./dom.js";
-import { megapixels } from "./format.js";
+import { megapixels, plural } from "./format.js";
 import { Cost } from "./cost.js";
 import { Sheet } from "./sheet.js";
 import { STYLES, WORDS } from "./words.js";
@@ -52,6 +52,9 @@ export class Compose {
     this.regions = h("div", { class: "regions" });
     this.drawBox = h("button", { type: "button", onclick: (event) => this.#startBox(event) }, icon("box"), "Draw a box");
     this.drawPolygon = h("button", { type: "button", onclick: () => this.drawing.use("polygon") }, icon("polygon"), "Polygon");
+    this.also = h("p", { class: "soft small", hidden: true });
+    this.kept = {};
+    this.masked = [];
     this.cost = new Cost("/v1/plans");
     this.problem = h("p", { class: "error", role: "alert", hidden: true });
     this.go = h("button", { type: "submit", class: "main" }, "Paint");
@@ -72,7 +75,7 @@ export class Compose {
               field("seed", "Seed", h("div", { class: "row" }, h("div", { class: "grow" }, this.seed),
                 iconButton("dice", "Another seed", () => { this.seed.value = dice(); this.#changed(); })))),
             this.modelField))),
-      h("div", { class: "foot" }, this.cost.element, this.problem, this.go));
+      h("div", { class: "foot" }, this.also, this.cost.element, this.problem, this.go));
     this.form.addEventListener("keydown", (event) => {
       if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) this.submit();
     });
@@ -185,36 +188,48 @@ export class Compose {
   // What is sent to the service; plans and renders take the same.
   wish() {
     const { width, height } = this.#size();
-    const wish = { prompt: this.prompt.value.trim(), size: `${width}x${height}`, wrap: this.wrap.value, seed: Math.max(0, Math.round(+this.seed.value) || 0) };
+    const wish = { ...this.kept, prompt: this.prompt.value.trim(), size: `${width}x${height}`, wrap: this.wrap.value, seed: Math.max(0, Math.round(+this.seed.value) || 0) };
     if (this.model.value) wish.model = this.model.value;
     const style = this.isTerra ? STYLES.find((one) => one.id === this.style.value)?.words : "";
     if (style) wish.style = style;
     if (this.negative.value.trim()) wish.negative = this.negative.value.trim();
     if (this.steps.value) wish.steps = Math.round(+this.steps.value);
     const shapes = this.drawing?.shapes ?? [];
-    if (shapes.length) wish.regions = shapes.map((shape) => ({ ...region(shape), prompt: (shape.prompt ?? "").trim() }));
+    const regions = [...shapes.map((shape) => ({ ...region(shape), ...shape.more, prompt: (shape.prompt ?? "").trim() })), ...this.masked];
+    if (regions.length) wish.regions = regions;
     return wish;
   }
 
-  // Takes over a wish that was painted before.
+  // Takes over a wish that was painted before; what the form has no field for is kept, named, and sent again.
   fill(wish) {
-    this.style.value = STYLES.find((one) => one.words === (wish.style ?? ""))?.id ?? "none";
-    this.prompt.value = wish.prompt ?? "";
-    const [width, height] = wish.size ? wish.size.split("x") : [wish.width, wish.height];
+    const { size } = wish;
+    const { plain, kept, regions } = takenOver(wish);
+    const known = STYLES.find((one) => one.words === (plain.style ?? ""));
+    if (!known) kept.style = plain.style;
+    this.style.value = known?.id ?? "none";
+    this.prompt.value = plain.prompt ?? "";
+    const [width, height] = size ? size.split("x") : [wish.width, wish.height];
     Object.assign(this.width, { value: width });
     Object.assign(this.height, { value: height });
-    this.wrap.value = wish.wrap ?? "none";
-    this.negative.value = wish.negative ?? "";
-    this.steps.value = wish.steps ?? "";
-    this.seed.value = wish.seed ?? dice();
-    if (wish.model && this.models.includes(wish.model)) this.model.value = wish.model;
+    this.wrap.value = plain.wrap ?? "none";
+    this.negative.value = plain.negative ?? "";
+    this.steps.value = plain.steps ?? "";
+    this.seed.value = plain.seed ?? dice();
+    if (plain.model && this.models.includes(plain.model)) this.model.value = plain.model;
     this.drawing.clear();
     this.drawing.size = this.#size();
-    for (const { box, polygon, prompt } of wish.regions ?? []) {
-      if (box) this.drawing.add({ kind: "box", box, prompt });
-      else if (polygon) this.drawing.add({ kind: "polygon", polygon, prompt });
-    }
+    for (const { box, polygon, prompt, ...more } of regions.drawn) this.drawing.add({ kind: box ? "box" : "polygon", ...(box ? { box } : { polygon }), prompt, more });
+    this.known = this.drawing.shapes.length;
+    this.#keep(kept, regions.masked);
+    this.#listRegions();
     this.#changed();
+  }
+
+  #keep(kept, masked) {
+    Object.assign(this, { kept, masked });
+    const names = [...Object.keys(kept).map((name) => name.replaceAll("_", " ")), masked.length ? plural(masked.length, "region") + " by mask" : null].filter(Boolean);
+    this.also.hidden = !names.length;
+    this.also.replaceChildren(`Also taken over: ${names.join(", ")}. `, h("button", { type: "button", class: "link", onclick: () => { this.#keep({}, []); this.#changed(); } }, "Leave it out"));
   }
 
   #clearProblem() {
@@ -275,6 +290,27 @@ export const region = (shape) => {
   const sides = shape.box ? shape.box.slice(2) : [0, 1].map((n) => Math.max(...shape.polygon.map((one) => one[n])) - Math.min(...shape.polygon.map((one) => one[n])));
   return { ...place, feather: Math.round(Math.min(...sides) * FEATHER) };
 };
+
+// A wish in three parts: what the form shows, what it does not, and regions (those of a mask cannot be drawn). Shapes come
+// in pixels. What was repainted, and what needs a source that is not there, is part of no new picture.
+export function takenOver(wish) {
+  const { prompt, style, size, width, height, wrap, negative, steps, seed, model, regions = [], units, repaint, priority, metadata, cancel_on_disconnect, ...kept } = wish;
+  if (!kept.source) for (const name of ["strength", "match_colour"]) delete kept[name];
+  const [wide, high] = size ? size.split("x").map(Number) : [width, height];
+  const [fx, fy] = units === "share" ? [wide, high] : [1, 1];
+  const scaled = (shape) => {
+    const made = { ...shape };
+    if (shape.box) made.box = shape.box.map((value, n) => value * (n % 2 ? fy : fx));
+    if (shape.polygon) made.polygon = shape.polygon.map(([x, y]) => [x * fx, y * fy]);
+    if (shape.feather) made.feather = shape.feather * Math.min(fx, fy);
+    return made;
+  };
+  const all = regions.map(scaled);
+  return {
+    plain: { prompt, style, wrap, negative, steps, seed, model }, kept,
+    regions: { drawn: all.filter(({ mask }) => !mask), masked: all.filter(({ mask }) => mask) },
+  };
+}
 
 export function field(id, label, control) { return h("div", { class: "field" }, h("label", { htmlFor: id }, label), control); }
 

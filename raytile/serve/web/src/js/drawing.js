@@ -177,6 +177,7 @@ export class Drawing {
   }
 
   draw() {
+    if (!Number.isFinite(this.place.toStage(0, 0)[0])) return; // not on the page yet
     const stage = (points) => points.map(([x, y]) => this.place.toStage(x, y));
     const path = (points, closed = true) => `M${points.map(([x, y]) => `${x.toFixed(1)} ${y.toFixed(1)}`).join("L")}${closed ? "Z" : ""}`;
     const focused = document.activeElement?.dataset?.shape;
