@@ -14,9 +14,12 @@ from tests.acceptance.services import PARTS, Service, digest_alone, serving
 
 RENDERS = int(os.environ.get("RAYTILE_KILLS_RENDERS", "10"))
 STEPS = int(os.environ.get("RAYTILE_KILLS_STEPS", "100"))
+SIDE = int(os.environ.get("RAYTILE_KILLS_SIDE", "1280"))
 WORKERS = 10
 LIMIT = 1500.0
-WISHES = [{"prompt": f"islands {n}", "size": "1536x1536", "steps": STEPS, "seed": n, "model": "toy"} for n in range(2)]
+WISHES = [
+    {"prompt": f"islands {n}", "size": f"{SIDE}x{SIDE}", "steps": STEPS, "seed": n, "model": "toy"} for n in range(2)
+]
 
 
 def running(service: Service) -> bool:
@@ -48,7 +51,7 @@ def sure(service: Service, ids: list[str], digests: list[str]) -> dict[str, bool
 def main() -> None:
     figures: dict[str, Any] = {"renders": RENDERS, "workers": WORKERS, "load": os.getloadavg()[0]}
     checks: dict[str, bool] = {}
-    with scratch() as place:
+    with scratch(quick=False) as place:
         digests = [digest_alone(_plain(wish), place / f"{n}.zarr") for n, wish in enumerate(WISHES)]
         store = place / "store"
         with serving(place / "a", store, WORKERS, 0.2) as service:
