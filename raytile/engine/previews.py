@@ -66,7 +66,7 @@ class Previews:
         """Whether step `step` (index into the schedule) of `level` is shown."""
         this = self._plan.levels[level]
         number = step - this.first_step + 1
-        return number == 2 or number % self._every == 0 or step == this.steps - 1
+        return step == this.steps - 1 or number == 2 or (number > 2 and number % self._every == 0)
 
     def take(self, level: int, step: int, tile: int, x: Tensor, prediction: Tensor, schedule: Schedule) -> None:
         """Note what `prediction` of a step promises for a tile whose latents were `x` at its start."""

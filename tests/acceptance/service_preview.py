@@ -132,7 +132,7 @@ def zooming(folder: Path) -> dict[str, float]:
     figures["overview_again"] = statistics.median(asked(picture, 9, 0, 0) for _ in range(20))
     for name, level in (("pixels", last), ("half", last - 1), ("quarter", last - 2), ("eighth", last - 3)):
         across, down = zoom.level_size(width, height, level)
-        places = [(c, r) for c in range(across // 512) for r in range(down // 512)][:24]
+        places = [(c, r) for c in range(-(-across // 512)) for r in range(-(-down // 512))][:24]
         times = [asked(picture, level, *place) for place in places]
         figures[f"{name}_median"], figures[f"{name}_worst"] = statistics.median(times), max(times)
     return {name: round(value, 1) for name, value in figures.items()}
