@@ -74,7 +74,7 @@ def parsed(lines: Iterator[str]) -> Iterator[dict[str, Any]]:
 @contextmanager
 def serving(store: Path | str, paint: bool = True, crew: Choir | None = None, **given: Any) -> Iterator[Service]:
     """A service on `store`; without `paint` its queue stays as it is."""
-    settings = Settings.load(store=str(store), models={"toy": "toy"}, **given)
+    settings = Settings.load(**{"store": str(store), "models": {"toy": "toy"}, **given})
     records = open_records(settings, time.time)
     choir = crew or (LocalChoir(settings, records) if paint else Idle())
     desk = Desk(settings, records, Keys(records.objects, time.time), choir, time.time, random.SystemRandom())
