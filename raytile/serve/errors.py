@@ -77,6 +77,12 @@ class WrongKind(ServiceError):
     status, type, code = 415, "invalid_request_error", "unsupported_media_type"
 
 
+class HeadTooLarge(ServiceError):
+    """More header lines, or longer ones, than a client needs."""
+
+    status, type, code = 431, "invalid_request_error", "headers_too_large"
+
+
 class OutOfRange(ServiceError):
     """A part of a file that is not there."""
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from starlette.exceptions import HTTPException
 
-from raytile.serve.errors import ServiceError, SlowBody, TooLarge, body, headers, served
+from raytile.serve.errors import HeadTooLarge, ServiceError, SlowBody, TooLarge, body, headers, served
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -22,6 +22,8 @@ Limit = Callable[[str, str], int | None]
 
 SLOW = 30.0
 """Seconds that a body may take."""
+HEAD = 64 * 2**10
+"""Bytes of all headers: not every server bounds them."""
 LOG = logging.getLogger("raytile.serve")
 PROBES = ("/healthz", "/readyz")
 """What is asked all the time, and logged only for those who debug."""
@@ -67,6 +69,9 @@ class Guard:
             await send(message)
 
         try:
+            if sum(len(key) + len(value) for key, value in scope["headers"]) > HEAD:
+                await refuse(protected, HeadTooLarge(f"the headers are larger than the {HEAD} bytes that are taken"))
+                return
             limit = self._limit(method, path)
             said = _header(scope, b"content-length")
             if limit is not None and said.isdecimal() and int(said[:20]) > limit:

@@ -74,7 +74,7 @@ class Watch:
             return 0, b""
         finally:
             connection.close()
-        self.judge(name, f"{method} {path[:80]}", status, kind, said, fine)
+        self.judge(name, f"{method} {path[:80]} {(body or b'')[:120]!r}", status, kind, said, fine)
         return status, said
 
     def judge(self, name: str, what: str, status: int, kind: str, said: bytes, fine: bool) -> None:
@@ -121,7 +121,7 @@ def paths(watch: Watch, document: dict[str, Any]) -> None:
 
 def values(watch: Watch, listener: str) -> None:
     """Wrong types and would-be places in every field of every body."""
-    words = {"prompt", "negative", "style", "metadata", "user", "safety_identifier"}
+    words = {"prompt", "negative", "style", "metadata", "user", "safety_identifier", "priority", "stream", "seed"}
     strings = [json.dumps(text) for text in hostile.strings(listener, str(watch.secret))]
     document = json.loads(watch.ask("document", "GET", "/openapi.json", fine=True)[1])
     kinds = document["components"]["schemas"]
@@ -257,7 +257,7 @@ def slow(watch: Watch, figures: dict[str, Any]) -> None:
         each.sendall((head, json_, upload)[number % 3].encode())
     begun, ended, answers = time.monotonic(), 0, Counter[str]()
     waits = []
-    while time.monotonic() - begun < SLOWEST and ended < len(made):
+    while time.monotonic() - begun < SLOWEST and made:
         asked = time.monotonic()
         if not watch.alive():
             watch.wrong.append("slow: the service does not answer others")

@@ -72,3 +72,9 @@ def test_who_only_watches_leaves_it_alone(running: tuple[str, Service]) -> None:
     assert newest(service)["cancel_asked"] is False
     service.client.delete(f"/v1/renders/{id}")
     assert service.events(id)[-1]["event"] == "cancelled"
+
+
+def test_floods_of_headers_are_refused(running: tuple[str, Service]) -> None:
+    many = {f"X-{n}": "a" * 50 for n in range(2000)}
+    answer = running[1].client.get("/v1/models", headers=many)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (431, "headers_too_large")
