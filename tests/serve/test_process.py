@@ -18,7 +18,7 @@ import pytest
 from raytile.api import render
 from raytile.plan.request import RenderRequest
 
-LONG = {"prompt": "a", "width": 256, "height": 256, "steps": 40, "model": "toy", "seed": 5}
+LONG = {"prompt": "a", "width": 256, "height": 256, "steps": 24, "model": "toy", "seed": 5}
 
 
 @contextmanager
