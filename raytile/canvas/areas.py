@@ -46,7 +46,7 @@ class Areas:
                 y, x = row * blocks, column * blocks
                 part = Box(y, y + means.shape[1], x, x + means.shape[2]).intersect(inside)
                 to, of = part.shift(-box.y0, -box.x0), part.shift(-y, -x)
-                found[:, to.y0 : to.y1, to.x0 : to.x1] = means[:, of.y0 : of.y1, of.x0 : of.x1]
+                found[:, to.y0 : to.y1, to.x0 : to.x1] = levels(means[:, of.y0 : of.y1, of.x0 : of.x1])
         return found
 
     def _square(
@@ -66,7 +66,8 @@ class Areas:
                 return self._kept[key]
         side = blocks * k
         y, x = row * side, column * side
-        means = block_means(read(Box(y, min(y + side, shape[1]), x, min(x + side, shape[2]))), k)
+        values = read(Box(y, min(y + side, shape[1]), x, min(x + side, shape[2])))
+        means = values if k == 1 else block_means(values, k)  # a pixel is its own mean: a quarter of the bytes
         with self._lock:
             if key not in self._kept:
                 self._kept[key] = means
@@ -74,6 +75,13 @@ class Areas:
                 while self._bytes > self._most and len(self._kept) > 1:
                     self._bytes -= self._kept.popitem(last=False)[1].nbytes
         return means
+
+
+def levels(means: Numbers) -> Numbers:
+    """Bytes as shares of white; what are shares already as they are."""
+    import numpy as np
+
+    return (means / WHITE).astype(np.float32) if means.dtype == np.uint8 else means
 
 
 def block_means(values: Numbers, k: int) -> Numbers:

@@ -285,10 +285,10 @@ export class Compose {
   show() { requestAnimationFrame(() => this.#showSheet()); }
 }
 
-export const region = (shape) => {
+export const region = (shape, share = FEATHER) => {
   const place = shape.box ? { box: shape.box } : { polygon: shape.polygon };
   const sides = shape.box ? shape.box.slice(2) : [0, 1].map((n) => Math.max(...shape.polygon.map((one) => one[n])) - Math.min(...shape.polygon.map((one) => one[n])));
-  return { ...place, feather: Math.round(Math.min(...sides) * FEATHER) };
+  return { ...place, feather: Math.round(Math.min(...sides) * share) };
 };
 
 // A wish in three parts: what the form shows, what it does not, and regions (those of a mask cannot be drawn). Shapes come

@@ -1,13 +1,14 @@
 // Painting a part of a finished picture anew: drawn on the picture, said in words.
 
 import { ApiError, ask, send, words } from "./api.js";
-import { field } from "./compose.js";
+import { field, region } from "./compose.js";
 import { Drawing } from "./drawing.js";
 import { h, icon } from "./dom.js";
 import { plural } from "./format.js";
 
 const TOOLS = [["box", "Box"], ["polygon", "Polygon"], ["brush", "Brush"]];
-const FEATHER = 1 / 64; // of the picture's smaller side
+const SOFT = 1 / 6; // of a shape's smaller side
+const FEATHER = 1 / 64; // of the picture's smaller side, around what a brush has marked
 
 export class Repaint {
   constructor(show, { done, left }) {
@@ -82,7 +83,7 @@ export class Repaint {
     this.go.disabled = true;
     try {
       const feather = Math.max(8, Math.round(Math.min(this.size.width, this.size.height) * FEATHER));
-      const shapes = this.drawing.wishes().map((shape) => ({ ...shape, feather }));
+      const shapes = this.drawing.wishes().map((shape) => region(shape, SOFT));
       const mask = await this.drawing.brush.picture();
       if (mask) {
         const upload = await (await ask("/v1/uploads", { method: "POST", body: mask, type: "image/png" })).json();
