@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import anyio
@@ -21,6 +23,7 @@ FIRST = 12
 """Events that are a feed's beginning."""
 LOOKERS = anyio.CapacityLimiter(16)
 """Threads that look at feeds, beside those that answer requests."""
+_LEAVING: set[asyncio.Future[None]] = set()  # the loop itself holds no task
 STALE = 2.0
 """Seconds without news after which the record is asked whether the render has ended."""
 
@@ -98,7 +101,7 @@ class EventStream(Response):
         async def sent(body: bytes, more: bool = True) -> None:
             try:
                 await send({"type": "http.response.body", "body": body, "more_body": more})
-            except OSError:  # the connection is no more
+            except Exception:  # the connection is no more: each server has an error of its own for that
                 group.cancel_scope.cancel()
 
         async def stream() -> None:
@@ -119,8 +122,9 @@ class EventStream(Response):
             group.cancel_scope.cancel()
 
         async def listen() -> None:
-            while (await receive())["type"] != "http.disconnect":
-                pass
+            with suppress(Exception):  # whom we cannot hear has left, too
+                while (await receive())["type"] != "http.disconnect":
+                    pass
             group.cancel_scope.cancel()
 
         try:
@@ -132,5 +136,8 @@ class EventStream(Response):
             raise
         finally:  # Ray Serve tells that the client has left by cancelling us
             if not (over or broke) and self._gone is not None:
+                said = asyncio.ensure_future(self._gone())
+                _LEAVING.add(said)
+                said.add_done_callback(_LEAVING.discard)
                 with anyio.CancelScope(shield=True):
-                    await self._gone()
+                    await asyncio.shield(said)  # it is said even if we are cancelled once more
