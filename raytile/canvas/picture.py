@@ -29,6 +29,7 @@ LOADERS = {
     b"MM\0+": "tiffload",
 }
 KERNELS = {3: ("lanczos3", "bicubic"), 1: ("linear", "bilinear")}  # to make smaller and larger, by bands
+AT_ONCE = 4  # squares that are handed over at once: a strip's copies would be as wide as the picture
 WHOLE = 2**26  # pixels of a picture whose file can only be decoded whole: 200 MB
 
 
@@ -61,12 +62,12 @@ def shown_size(path: str | Path) -> tuple[int, int]:
 
 
 def pour(path: str, bands: int, width: int, height: int, side: int, write: Write) -> None:
-    """Scale the picture at `path`, file or canvas, to width x height and hand it over in strips of whole squares.
+    """Scale the picture at `path`, file or canvas, to width x height and hand it over in whole squares, a few at once.
 
-    `write` gets the box and its values, uint8 (bands, h, w): 3 bands are sRGB, 1 is grey; what is transparent turns
-    black. Strips are rows or columns of squares of `side` pixels, of each picture in an order of its own. Holds one
-    strip in memory. Grey is scaled without overshoot: black stays black beyond an edge. Raises `InvalidRequest` for
-    what is wrong with the picture."""
+    `write` gets a box and its values, uint8 (bands, h, w): 3 bands are sRGB, 1 is grey; what is transparent turns
+    black. Squares have `side` pixels a side and come in strips, rows or columns, of each picture in an order of its
+    own. Holds one strip in memory. Grey is scaled without overshoot: black stays black beyond an edge. Raises
+    `InvalidRequest` for what is wrong with the picture."""
     if is_remote(path) or Path(path).name.endswith(SUFFIX):
         from raytile.canvas import store
         from raytile.canvas.tape import streamed
@@ -180,8 +181,11 @@ def _pour(image: Any, turn: Turn, bands: int, width: int, height: int, side: int
                 values = np.frombuffer(held, np.uint8).reshape(stop - start, across, bands)
                 values = values.transpose(2, 1, 0) if turn.transposed else values.transpose(2, 0, 1)
                 values = values[:, :: -1 if turn.flip_y else 1, :: -1 if turn.flip_x else 1]
-                box = Box(0, height, start, stop) if turn.transposed else Box(start, stop, 0, width)
-                write(box, np.ascontiguousarray(values))
+                for at in range(0, across, AT_ONCE * side):
+                    end = min(at + AT_ONCE * side, across)
+                    box = Box(at, end, start, stop) if turn.transposed else Box(start, stop, at, end)
+                    few = values[:, at:end] if turn.transposed else values[:, :, at:end]
+                    write(box, np.ascontiguousarray(few))
                 start, stop = next(strips, (0, 0))
                 held, filled = bytearray((stop - start) * across * bands), 0
         except Exception as error:  # libvips takes no exceptions: stop here, and raise it below

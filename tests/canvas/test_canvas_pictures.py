@@ -20,7 +20,7 @@ from PIL import Image, ImageCms, ImageOps
 from raytile.canvas import picture, store
 from raytile.canvas.inputs import identify
 from raytile.canvas.layout import CanvasLayout
-from raytile.canvas.picture import pour
+from raytile.canvas.picture import AT_ONCE, pour
 from raytile.errors import InvalidRequest
 from raytile.geometry.box import Box
 
@@ -28,14 +28,16 @@ Values = np.ndarray[Any, Any]
 
 
 def poured(path: Path | str, width: int, height: int, bands: int = 3, side: int = 32) -> Values:
-    """The picture as (h, w, bands); every pixel must come once, in strips that lie on the grid of squares."""
+    """The picture as (h, w, bands); every pixel must come once, in a few whole squares at a time."""
     found = np.zeros((bands, height, width), np.uint8)
     seen = np.zeros((height, width), int)
 
     def write(box: Box, values: Values) -> None:
         assert values.shape == (bands, box.height, box.width)
         assert (box.y0 % side, box.x0 % side) == (0, 0)
-        assert box.y1 in (min(box.y0 + side, height), height)
+        assert box.y1 == height or box.y1 % side == 0
+        assert box.x1 == width or box.x1 % side == 0
+        assert box.area <= AT_ONCE * side**2
         found[:, box.y0 : box.y1, box.x0 : box.x1] = values
         seen[box.y0 : box.y1, box.x0 : box.x1] += 1
 
