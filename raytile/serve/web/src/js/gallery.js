@@ -6,6 +6,7 @@ import { STATES, ago, size } from "./format.js";
 import { ended } from "./live.js";
 
 const PAGE = 30;
+const RETRIES = 5; // of a thumbnail that could not be had
 const AGAIN = 4000; // milliseconds between two looks at those that are not ended
 const WATCHED = 12; // of them, the newest
 const ANEW = 10; // looks after which the list is asked for again
@@ -88,8 +89,8 @@ export class Gallery {
     const state = h("span", { class: "state" });
     const under = h("span");
     const element = h("a", { class: "card", href: `#/renders/${record.id}` }, figure, title, h("span", { class: "under" }, state, under));
-    let seen = "";
-    return {
+    let seen = "", tries = 0;
+    const card = {
       element, record,
       fill: (now) => {
         title.textContent = now.request?.prompt || "Without words";
@@ -100,10 +101,15 @@ export class Gallery {
         if (version === seen || now.state === "queued") return;
         seen = version;
         thumbnail(now).then((url) => {
+          tries = 0;
           const image = h("img", { alt: "", src: url, onload: () => { figure.replaceChildren(image); URL.revokeObjectURL(url); } });
-        }, () => {});
+        }, () => {
+          seen = ""; // a service that is busy has it later
+          if (tries++ < RETRIES) setTimeout(() => element.isConnected && card.fill(card.record), 2000 * tries);
+        });
       },
     };
+    return card;
   }
 }
 
