@@ -71,7 +71,8 @@ def paint(
     except Exception as error:
         if not isinstance(error, RaytileError):
             LOG.exception("render %s failed", record.id)
-        end = {"state": "failed", "error": first_line(error).replace(records.objects.where, "the store")}
+        words = first_line(error).replace(str(scratch), "the service").replace(records.objects.where, "the store")
+        end = {"state": "failed", "error": words}
     finally:
         feed.close()
     try:

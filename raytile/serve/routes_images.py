@@ -116,7 +116,7 @@ def list_models(desk: TheDesk, who: Reader) -> Models:  # noqa: ARG001 (whoever 
 
 
 @router.get("/models/{id}", responses=answers(404))
-def get_model(id: Annotated[str, Path(max_length=64)], desk: TheDesk, who: Reader) -> Model:  # noqa: ARG001
+def get_model(id: Annotated[str, Path(max_length=64)], desk: TheDesk, who: Reader) -> Model:  # noqa: ARG001 (whoever may read)
     """A model."""
     check_model(id, desk.settings)
     return Model(id=id)

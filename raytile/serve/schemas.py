@@ -48,13 +48,13 @@ class WishShape(Shape):
     """A part of the picture: one of `box` [x, y, width, height], `polygon` [[x, y], ...] and `mask` (white is inside),
     its edge fading over `feather`."""
 
-    mask: PictureRef | None = None  # type: ignore[assignment]
+    mask: PictureRef | None = None  # type: ignore[assignment] # clients name ids where requests have paths
 
 
 class WishRegion(Region):
     """A shape with words of its own; what is left out is the picture's. Regions mix by `weight` where they overlap."""
 
-    mask: PictureRef | None = None  # type: ignore[assignment]
+    mask: PictureRef | None = None  # type: ignore[assignment] # clients name ids where requests have paths
     name: str | None = Field(default=None, max_length=64)
 
 
