@@ -173,8 +173,12 @@ class Cast:
             with suppress(ray.exceptions.RayError):
                 ray.kill(actor)
 
+    def leaving(self) -> frozenset[int]:
+        going = self._draining.deadlines() if self._places else {}
+        return frozenset(key for key, place in self._places.items() if place.node in going)
+
     def rest(self, key: int) -> None:
-        if self._places[key].node in self._draining.deadlines():
+        if key in self.leaving():
             self.tell(Went(key))  # its node goes: let it go with nothing to do
             self.dismiss(key)
             return

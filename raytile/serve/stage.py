@@ -66,6 +66,10 @@ class Stage(Protocol):
         """End a worker."""
         ...
 
+    def leaving(self) -> frozenset[int]:
+        """Workers whose node is about to be taken away."""
+        ...
+
     def rest(self, key: int) -> None:
         """Have a worker put away what it has; `Came` or `Went` tells."""
         ...

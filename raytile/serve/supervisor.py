@@ -155,7 +155,8 @@ class Supervisor:
             case Returned(id, key, fit) if id in self._open and key in self._open[id].workers:
                 one = self._open[id]
                 one.workers.discard(key)
-                if fit and self._workers[key].called_back is None:  # it has no work for more than these
+                asked_back = self._workers[key].called_back is not None or key in self._stage.leaving()
+                if fit and not asked_back:  # it has no work for more than these
                     one.most, one.until = len(one.workers), now + LATER
                 self._put_away(key, fit)
             case Progress(id, share) if id in self._open:
@@ -284,7 +285,11 @@ class Supervisor:
     def _deal(self) -> None:
         now = self._clock()
         wishes = self._wishes(now)
-        self._crew(sum(wish.useful for wish in wishes), now)
+        leaving = self._stage.leaving()
+        for key in [key for key in leaving if key in self._workers and self._workers[key].state == "idle"]:
+            del self._workers[key]
+            self._stage.dismiss(key)
+        self._crew(sum(wish.useful for wish in wishes), now, leaving)
         there = sum(1 for worker in self._workers.values() if worker.state != "coming")
         quantum = max(1.0, self._rate * QUANTUM)
         dealt = shares(wishes, self._ledger.owners, there, quantum)
@@ -356,9 +361,10 @@ class Supervisor:
     def _kept(self, one: Open) -> list[int]:
         return [key for key in one.workers if self._workers[key].called_back is None]
 
-    def _crew(self, useful: int, now: float) -> None:
-        """Ask for workers as far as there is work; let go of those that have had none for too long."""
-        wanted = min(self._stage.most(), max(useful, self._settings.min_warm))
+    def _crew(self, useful: int, now: float, leaving: frozenset[int]) -> None:
+        """Ask for workers as far as there is work, in time for those that are `leaving`; let go of those that have had
+        none for too long."""
+        wanted = min(self._stage.most(), max(useful, self._settings.min_warm)) + len(leaving & self._workers.keys())
         for _ in range(wanted - len(self._workers) if now >= self._hiring else 0):
             self._workers[self._stage.hire()] = Worker("coming", now)
         for key in [key for key, worker in self._workers.items() if worker.state in ("coming", "idle")][::-1]:

@@ -29,6 +29,7 @@ class Paper:
         self.lent: dict[str, set[int]] = {}
         self.told: list[News] = []
         self.dismissed: list[int] = []
+        self.going: set[int] = set()
 
     def most(self) -> int:
         return self.workers
@@ -40,6 +41,9 @@ class Paper:
 
     def dismiss(self, key: int) -> None:
         self.dismissed.append(key)
+
+    def leaving(self) -> frozenset[int]:
+        return frozenset(self.going)
 
     def rest(self, key: int) -> None:
         self.told.append(Came(key))
@@ -218,6 +222,26 @@ def test_idle_workers_end_after_their_time_and_not_before() -> None:
     world.rounds(3, seconds=2.0)
     assert sorted(world.stage.dismissed) == [1, 2]
     assert world.supervisor.stats()["workers"] == 0
+
+
+def test_workers_whose_node_goes_end_when_idle_and_are_replaced_in_time_when_not() -> None:
+    world = World(workers=2, warm_idle_s=1000)
+    id = world.add(useful=2)
+    world.rounds()
+    assert world.stage.lent[id] == {1, 2}
+    world.stage.going = {1}
+    world.rounds()
+    assert (world.stage.hired, world.stage.dismissed) == (3, [])  # it paints on until it is called back by its render
+    world.stage.lent[id].discard(1)
+    world.stage.told.append(Returned(id, 1, True))
+    world.rounds()
+    assert (world.stage.hired, world.stage.dismissed) == (3, [1])
+    assert world.stage.lent[id] == {2, 3}
+    world.records.change(id, lambda now: now.but(state="finished"))
+    world.stage.close(id, "ended")
+    world.stage.going = {2}
+    world.rounds()
+    assert (world.stage.hired, world.stage.dismissed) == (3, [1, 2])
 
 
 def test_a_beat_names_its_service() -> None:
