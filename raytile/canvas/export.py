@@ -13,6 +13,7 @@ from raytile.canvas.disk import check_name, explained, sync
 from raytile.canvas.layout import SUFFIX, CanvasLayout
 from raytile.canvas.place import name
 from raytile.canvas.tape import streamed
+from raytile.canvas.vips import libvips
 from raytile.errors import CanvasError
 from raytile.geometry.box import Box
 
@@ -157,7 +158,7 @@ def _save(
 
 
 def _with_xmp(picture: Any, packet: bytes) -> Any:
-    import pyvips  # type: ignore[import-untyped]  # ships neither stubs nor a marker
+    pyvips = libvips()
 
     if not packet:
         return picture
@@ -168,7 +169,7 @@ def _with_xmp(picture: Any, packet: bytes) -> Any:
 
 def _save_png(picture: Any, fresh: Path, options: dict[str, Any], chunk: bytes) -> None:
     """Save a PNG with one more chunk behind its header: libvips hides XMP in a compressed one that readers overlook."""
-    import pyvips
+    pyvips = libvips()
 
     trouble: list[OSError] = []
     left = gpano.PNG_HEADER

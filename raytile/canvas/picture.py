@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from raytile.canvas.layout import SUFFIX
 from raytile.canvas.place import is_remote
+from raytile.canvas.vips import libvips
 from raytile.errors import CanvasError, InvalidRequest
 from raytile.geometry.box import Box
 
@@ -64,10 +65,10 @@ def shown_size(path: str | Path) -> tuple[int, int]:
 def pour(path: str, bands: int, width: int, height: int, side: int, write: Write) -> None:
     """Scale the picture at `path`, file or canvas, to width x height and hand it over in whole squares, a few at once.
 
-    `write` gets a box and its values, uint8 (bands, h, w): 3 bands are sRGB, 1 is grey; what is transparent turns
-    black. Squares have `side` pixels a side and come in strips, rows or columns, of each picture in an order of its
-    own. Holds one strip in memory. Grey is scaled without overshoot: black stays black beyond an edge. Raises
-    `InvalidRequest` for what is wrong with the picture."""
+    `write` gets a box and its values, uint8 (bands, h, w), good until it returns: 3 bands are sRGB, 1 is grey; what is
+    transparent turns black. Squares have `side` pixels a side and come in strips, rows or columns, of each picture in
+    an order of its own. Holds one strip in memory. Grey is scaled without overshoot: black stays black beyond an edge.
+    Raises `InvalidRequest` for what is wrong with the picture."""
     if is_remote(path) or Path(path).name.endswith(SUFFIX):
         from raytile.canvas import store
         from raytile.canvas.tape import streamed
@@ -84,7 +85,7 @@ def pour(path: str, bands: int, width: int, height: int, side: int, write: Write
 @contextmanager
 def _refused(path: str | Path) -> Iterator[None]:
     """Say in one line what libvips does not like about a file."""
-    import pyvips  # type: ignore[import-untyped]  # ships neither stubs nor a marker
+    pyvips = libvips()
 
     log = logging.getLogger("pyvips")
     if not log.handlers:  # else its warnings come to stderr beside our one line
@@ -98,7 +99,7 @@ def _refused(path: str | Path) -> Iterator[None]:
 
 def _load(path: str | Path) -> Any:
     """The image in a file, decoded as it is read, by the decoder for its first bytes and no other."""
-    import pyvips
+    pyvips = libvips()
 
     try:
         with Path(path).open("rb") as file:
@@ -139,7 +140,7 @@ def _scaled(image: Any, width: int, height: int, smaller: str, larger: str) -> A
     """The image at this size, its outer edges where they were.
 
     libvips' own enlarging keeps the centre of the first pixel instead, and so moves a picture by up to half a pixel."""
-    import pyvips
+    pyvips = libvips()
 
     x, y = min(1.0, width / image.width), min(1.0, height / image.height)
     if min(x, y) < 1:
@@ -154,7 +155,8 @@ def _scaled(image: Any, width: int, height: int, smaller: str, larger: str) -> A
 
 def _pour(image: Any, turn: Turn, bands: int, width: int, height: int, side: int, write: Write) -> None:
     import numpy as np
-    import pyvips
+
+    pyvips = libvips()
 
     across, down = (height, width) if turn.transposed else (width, height)  # as it is stored
     image = _scaled(image, across, down, *KERNELS[bands])
@@ -187,7 +189,10 @@ def _pour(image: Any, turn: Turn, bands: int, width: int, height: int, side: int
                     few = values[:, at:end] if turn.transposed else values[:, :, at:end]
                     write(box, np.ascontiguousarray(few))
                 start, stop = next(strips, (0, 0))
-                held, filled = bytearray((stop - start) * across * bands), 0
+                size, filled = (stop - start) * across * bands, 0
+                del values, few  # they look at what is held, which is not to stand twice
+                if len(held) != size:
+                    held = bytearray(size)
         except Exception as error:  # libvips takes no exceptions: stop here, and raise it below
             trouble.append(error)
             return 0

@@ -8,6 +8,7 @@ from typing import Any
 
 from raytile.canvas.canvas import Canvas
 from raytile.canvas.rawtiff import RawTiff
+from raytile.canvas.vips import libvips
 from raytile.errors import CanvasError
 from raytile.geometry.box import Box
 
@@ -21,7 +22,8 @@ def streamed(
     Holds one row of tiles in memory. `progress` is told how many rows of tiles are read, and of how many. Trouble with
     the canvas is raised as it came, libvips' own as `CanvasError`: cannot `doing`."""
     import numpy as np
-    import pyvips  # type: ignore[import-untyped]  # ships neither stubs nor a marker
+
+    pyvips = libvips()
 
     layout = canvas.layout
     whole = box or Box(0, layout.height, 0, layout.width)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import struct
 import subprocess
 import sys
+import tracemalloc
 import zlib
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from raytile.canvas import picture, store
 from raytile.canvas.inputs import identify
 from raytile.canvas.layout import CanvasLayout
 from raytile.canvas.picture import AT_ONCE, pour
+from raytile.canvas.vips import CONCURRENCY
 from raytile.errors import InvalidRequest
 from raytile.geometry.box import Box
 
@@ -294,3 +297,25 @@ def test_memory_does_not_grow_with_the_source(tmp_path: Path) -> None:
         done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
         peaks[width] = int(done.stdout) * 1024
     assert peaks[8192] - peaks[512] < 150e6
+
+
+def test_no_more_than_a_strip_is_held(tmp_path: Path) -> None:
+    width, side = 8192, 128
+    Image.fromarray(noise(5 * side, width)).save(tmp_path / "wide.png")
+    tracemalloc.start()
+    try:
+        pour(str(tmp_path / "wide.png"), 3, width, 5 * side, side, lambda *_: None)
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert side * width * 3 <= most < 1.5 * side * width * 3
+
+
+def test_libvips_has_one_thread_unless_the_environment_says_more() -> None:
+    asks = "from raytile.canvas.vips import libvips; print(libvips().concurrency_get())"
+
+    def threads(**more: str) -> int:
+        kept = {name: value for name, value in os.environ.items() if name != CONCURRENCY}
+        return int(subprocess.check_output([sys.executable, "-c", asks], env={**kept, **more}))
+
+    assert (threads(), threads(**{CONCURRENCY: "3"})) == (1, 3)
