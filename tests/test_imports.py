@@ -39,6 +39,7 @@ BESIDE = {
     "__init__": "package",
     "__main__": "cli",
     "batch": "cli",
+    "cli_drain": "cli",
     "cli_options": "cli",
     "cli_paint": "cli",
     "cli_picture": "cli",
@@ -71,6 +72,7 @@ LIBRARIES = {
     "fastapi": ("serve/*",),
     "typer": (
         "cli.py",
+        "cli_drain.py",
         "cli_options.py",
         "cli_paint.py",
         "cli_picture.py",

@@ -1,15 +1,21 @@
-"""Which nodes are about to be taken away. Ray has no public call for it: the private one is asked here alone."""
+"""Which nodes are about to be taken away, and telling Ray so. It has no public calls for it: the private ones are made
+here alone."""
 
 from __future__ import annotations
 
 import logging
 import math
 from collections.abc import Callable, Mapping
+from importlib import import_module
+from typing import Any
 
-from raytile.errors import first_line
+from raytile.engine.ray.session import knock
+from raytile.errors import ClusterError, first_line
 
 log = logging.getLogger(__name__)
 ASK_EVERY = 1.0
+ANSWER = 5.0
+"""Seconds that Ray may take to tell of its nodes."""
 
 
 class Draining:
@@ -41,3 +47,64 @@ def ask() -> dict[str, float]:
     from ray._private.state import state
 
     return {node: millis / 1000 if millis else math.inf for node, millis in state.get_draining_nodes().items()}
+
+
+class Cluster:
+    """What draining a node takes of Ray's private interface, without being a driver: `address` is host:port, or None
+    for what RAY_ADDRESS or Ray's own notes of this machine say. Raises `ClusterError`."""
+
+    def __init__(self, address: str | None) -> None:
+        from ray._private import services
+
+        self._raylet: Any = import_module("ray._raylet")  # its stubs know nothing
+        try:
+            self.address = services.canonicalize_bootstrap_address(address or "auto") or ""
+        except Exception as error:
+            raise ClusterError(f"no Ray at {address} ({first_line(error)}): check --address") from None
+        if not self.address:
+            raise ClusterError("no Ray runs here: name it with --address HOST:PORT, or set RAY_ADDRESS")
+        knock(self.address)
+        self._gcs = self._raylet.GcsClient(address=self.address)
+
+    @property
+    def here(self) -> str:
+        """The address by which Ray knows this machine."""
+        from ray.util import get_node_ip_address
+
+        return str(get_node_ip_address())
+
+    def nodes(self) -> dict[str, tuple[str, bool]]:
+        """The nodes that are alive by their ids: address, and whether it is the head."""
+        from ray.core.generated.gcs_pb2 import GcsNodeInfo
+
+        known = self._gcs.get_all_node_info(timeout=ANSWER)
+        return {
+            key.hex(): (info.node_manager_address, info.is_head_node)
+            for key, info in known.items()
+            if info.state == GcsNodeInfo.ALIVE
+        }
+
+    def drain(self, node: str, deadline: float, why: str) -> None:
+        """Tell Ray that `node` will be taken away at `deadline` (seconds since 1970): nothing new is placed there."""
+        from ray.core.generated.autoscaler_pb2 import DrainNodeReason
+
+        reason = DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION")
+        accepted, said = self._gcs.drain_node(node, reason, why, int(deadline * 1000))
+        if not accepted:
+            raise ClusterError(f"Ray does not drain node {node}: {said}")
+
+    def actors(self, node: str, kind: str) -> int:
+        """How many actors of the class `kind` live on `node`."""
+        from ray._private.state import GlobalState
+
+        state = GlobalState()
+        state._initialize_global_state(
+            self._raylet.GcsClientOptions.create(
+                self.address, None, allow_cluster_id_nil=True, fetch_cluster_id_if_nil=False
+            )
+        )
+        try:
+            table = state.actor_table(None, None, "ALIVE").values()
+        finally:
+            state.disconnect()
+        return sum(one["ActorClassName"] == kind and one["Address"]["NodeID"] == node for one in table)

@@ -45,7 +45,7 @@ def join(address: str | None, crew: Crew, options: Mapping[str, Any]) -> str | N
         return None
     wish = address or os.environ.get("RAY_ADDRESS") or "local"
     if wish != "local":
-        _knock(wish)
+        knock(wish)
     quiet = {"logging_level": "error", "log_to_driver": False}
     try:
         if wish != "local":
@@ -76,7 +76,7 @@ def _slots(crew: Crew, asked: Mapping[str, Any]) -> dict[str, Any]:
     return slots
 
 
-def _knock(address: str) -> None:
+def knock(address: str) -> None:
     """Ray itself tries for minutes where nobody listens: ask the port first."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not port.isdecimal():
