@@ -21,6 +21,20 @@ class Counts:
     """Time spent inside calls."""
     peak_rss_bytes: int = 0
     """The most memory the worker's process ever held."""
+    peak_device_bytes: int = 0
+    """The most memory of its GPU; 0 without one."""
+    predict_seconds: float = 0.0
+    """Of the time inside calls: in the network."""
+    exchange_seconds: float = 0.0
+    """... packing and unpacking messages, fusing and sampling what they say."""
+    decode_seconds: float = 0.0
+    """... reading final latents and making pixels of them."""
+    write_seconds: float = 0.0
+    """... putting them onto the canvas."""
+    wait_seconds: float = 0.0
+    """Between two calls: their messages, or the driver's word, were still to come."""
+    store_errors: int = 0
+    """Requests to the store that had to be tried again."""
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from raytile.engine.held import Held, gather
+from raytile.engine.parts import Parts
 from raytile.engine.survey import Survey
 from raytile.errors import Abandoned
 from raytile.models.base import Module
@@ -28,9 +29,16 @@ class Predictor:
     what went through the network so far, and what of it was padding."""
 
     def __init__(
-        self, plan: Plan, module: Module, schedule: Schedule, survey: Survey, stopped: Callable[[], bool]
+        self,
+        plan: Plan,
+        module: Module,
+        schedule: Schedule,
+        survey: Survey,
+        stopped: Callable[[], bool],
+        parts: Parts,
     ) -> None:
-        self.plan, self._module, self._schedule, self._survey, self._stopped = plan, module, schedule, survey, stopped
+        self.plan, self._module, self._schedule, self._survey = plan, module, schedule, survey
+        self._stopped, self._parts = stopped, parts
         self.rows = self.rows_padded = 0
         self._basis = module.turns()
         voices = [voice for level in plan.levels for voice in level.voices]
@@ -104,9 +112,10 @@ class Predictor:
         x = scale_input(torch.stack([values for values, _, _ in rows]), step, self._schedule)
         controls = [control for _, control, _ in rows if control is not None]
         words = [self._conditioning[text] for _, _, text in rows]
-        return self._module.predict(
-            x, self._schedule.timesteps[step], words, torch.stack(controls) if controls else None
-        )
+        with self._parts.timed("predict"):
+            return self._module.predict(
+                x, self._schedule.timesteps[step], words, torch.stack(controls) if controls else None
+            )
 
     def _said(
         self, level: int, step: int, patch: Seen, heard: NDArray[np.bool_], answers: Mapping[str, Tensor]

@@ -20,6 +20,7 @@ from raytile.engine.beginning import Beginning
 from raytile.engine.held import Held, gather, part, within
 from raytile.engine.lane import Lane
 from raytile.engine.messages import Flat, pack, unpack
+from raytile.engine.parts import Parts, exchanges
 from raytile.engine.predictor import Predictor
 from raytile.engine.survey import Survey
 from raytile.errors import Abandoned, RaytileError
@@ -59,11 +60,12 @@ class TileGroup:
         self.plan, self.worker, self._canvas, self._previews = plan, worker, canvas, previews
         self.partition = Partition((worker,))
         self._bytes_received = 0
+        self.parts = Parts()
         self.schedule = module.schedule(plan.sampler, plan.steps)
         self._basis = module.turns()
         self._survey = Survey(plan, canvas)
         self._beginning = Beginning(plan, module, self.schedule, self._survey, canvas)
-        self._predictor = Predictor(plan, module, self.schedule, self._survey, stopped)
+        self._predictor = Predictor(plan, module, self.schedule, self._survey, stopped, self.parts)
         line = profile(plan.weights, plan.spec.window)
         self._weights = None if line is None else torch.outer(line, line)
         self._course = phases(plan)
@@ -188,7 +190,8 @@ class TileGroup:
         if not self.plan.levels[level].dilated:
             return [self._tell(step, this, holder) for sender, holder in this.pairs if sender == self.worker]
         self._lane = Lane(self.plan, self.worker, self.partition, level, step)
-        return self._lane.ask(self._cells)
+        with self.parts.timed("exchange"):
+            return self._lane.ask(self._cells)
 
     def lane(self, level: int, step: int, *cells: Flat) -> list[Flat]:
         """Predict my thinned-out windows from `cells`, thinned out, of all. Returns the predictions, these and those of
@@ -227,7 +230,15 @@ class TileGroup:
 
     def counts(self) -> Counts:
         """What this group did and received so far."""
-        return Counts(self._predictor.rows, self._predictor.rows_padded, self._bytes_received)
+        return Counts(
+            self._predictor.rows,
+            self._predictor.rows_padded,
+            self._bytes_received,
+            predict_seconds=self.parts.seconds["predict"],
+            exchange_seconds=self.parts.seconds["exchange"],
+            decode_seconds=self.parts.seconds["decode"],
+            write_seconds=self.parts.seconds["write"],
+        )
 
     # -- what phases are made of --------------------------------------------------------------------------------
 
@@ -248,6 +259,7 @@ class TileGroup:
     def _tiling(self) -> Tiling:
         return self.plan.levels[self._phase.level].tiling
 
+    @exchanges
     def _send(self, reads: Reads, everything: bool = False) -> list[Flat]:
         """What others read of my tiles: latents; with `everything` the sampler's memory after them."""
 
@@ -259,6 +271,7 @@ class TileGroup:
 
         return [pack(parts(pieces)) for (sender, _), pieces in sorted(reads.items()) if sender == self.worker]
 
+    @exchanges
     def _receive(self, reads: Reads, messages: Sequence[Flat]) -> dict[int, list[Held]]:
         """What I own, together with the cells that others sent of theirs (and their memory), by tile."""
         found = {tile: [held] for tile, held in self._cells.items()}
@@ -278,11 +291,13 @@ class TileGroup:
             self._bytes_received += message.nbytes
             yield message
 
+    @exchanges
     def _tell(self, step: int, this: Route, holder: int) -> Flat:
         """My predictions of the windows of `step` on cells of `holder`."""
         entries = this.gives(self.worker, holder)
         return pack(part(self._predictions[step][window], piece, self._basis) for window, piece in entries)
 
+    @exchanges
     def _update(self, level: int, step: int, said: Said, tiles: Iterable[int]) -> None:
         """Bring `tiles` to the start of `step` by what was said at the step before, unless they are there."""
         update = SAMPLERS[self.plan.sampler]
@@ -313,6 +328,7 @@ class TileGroup:
         cells = {tile: (held,) for tile, held in self._cells.items()}
         self._predictor.predict(level, step, windows, cells, self._predictions.setdefault(step, {}))
 
+    @exchanges
     def _said(self, level: int, step: int, messages: Sequence[Flat] | None) -> Said:
         """What I and others predicted at `step`, by tile; with None for `messages` what I did."""
         said: Said = defaultdict(list)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -20,6 +21,7 @@ from raytile import __version__
 from raytile.canvas import shared
 from raytile.canvas.canvas import Canvas
 from raytile.canvas.digest import digest
+from raytile.canvas.patience import Patience, store_deadline
 from raytile.engine.decoding import Decoder
 from raytile.engine.memory import peak_rss_bytes
 from raytile.engine.messages import Flat
@@ -46,16 +48,20 @@ class Worker:
         device = pick_device(setup.device)
         self.number, self.device = number, device
         self.module = module or registry.load(setup.plan.spec, device, setup.plan.request.dtype)
-        self._canvas = Canvas(setup.canvas, setup.layout)
+        self._lock = threading.Lock()
+        self._canvas = Canvas(setup.canvas, setup.layout, patience=Patience(store_deadline(), on_trouble=self._tried))
         every, told = setup.preview_every, (number, setup.plan, self.module, self._canvas)
         self._previews = Previews(*told, every) if every else None
         self.group = TileGroup(setup.plan, self.module, number, stopped, self._canvas, self._previews)
+        self._parts = self.group.parts
         self._decoder = Decoder(setup.plan, self.module, self._canvas)
         self._last = len(setup.plan.levels) - 1
         self._saver = Saver(number, self._canvas)
         self._micro_batch = setup.plan.micro_batch
         self._epoch = 0
-        self._busy = 0.0
+        self._busy = self._waited = 0.0
+        self._left: float | None = None  # when the last call ended
+        self._store_errors = 0
         self._broken: Exception | None = None
 
     def ready(self) -> WorkerReady:
@@ -134,13 +140,14 @@ class Worker:
         with self._timed(epoch):
             sent = self.group.end(level, *predictions)
             if level < self._last:
-                for tile, cells in self.group.finished().items():
-                    self._canvas.write_level(level, tile, cells)
+                with self._parts.timed("write"):
+                    for tile, cells in self.group.finished().items():
+                        self._canvas.write_level(level, tile, cells)
         return [self._done(epoch, phase), *sent]
 
     def keep(self, epoch: int, phase: int) -> list[Any]:
         """Put the final latents of my tiles onto the canvas. No snapshot is worth anything from here on."""
-        with self._timed(epoch):
+        with self._timed(epoch), self._parts.timed("write"):
             self._saver.settle()
             if self._previews is not None:
                 self._previews.settle()
@@ -160,13 +167,15 @@ class Worker:
                 with suppress(*(() if copied else (CanvasError,))):
                     found = self._canvas.latents_digest(tile), self._canvas.pixels_digest(tile)
                     return TileDone(self.number, tile, *found, self.counts())
-            pixels, cells = self._decoder.decode(tile)
+            with self._parts.timed("decode"):
+                pixels, cells = self._decoder.decode(tile)
             if not bool(torch.isfinite(pixels).all()):
                 raise RenderFailed(f"tile {tile} came out as no picture (NaN): try another --dtype or --guidance")
             levels = ((pixels / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8).numpy()
             box = self._canvas.layout.pixels(tile)
             shown = self._decoder.blended(box, levels[:, : box.height, : box.width])
-            pixels_sha256 = self._write(tile, shown)
+            with self._parts.timed("write"):
+                pixels_sha256 = self._write(tile, shown)
         return TileDone(self.number, tile, digest(cells.numpy()), pixels_sha256, self.counts())
 
     def _write(self, tile: int, shown: NDArray[np.uint8]) -> str:
@@ -191,7 +200,18 @@ class Worker:
         return PhaseDone(self.number, epoch, phase, self.counts(), self._saver.news(), shown)
 
     def counts(self) -> Counts:
-        return replace(self.group.counts(), busy_seconds=self._busy, peak_rss_bytes=peak_rss_bytes())
+        return replace(
+            self.group.counts(),
+            busy_seconds=self._busy,
+            wait_seconds=self._waited,
+            peak_rss_bytes=peak_rss_bytes(),
+            peak_device_bytes=torch.cuda.max_memory_allocated() if self.device == "cuda" else 0,
+            store_errors=self._store_errors,
+        )
+
+    def _tried(self, why: str) -> None:  # noqa: ARG002 (how often is told, the rest is in the log of the store)
+        with self._lock:  # snapshots are stored beside
+            self._store_errors += 1
 
     @contextmanager
     def _timed(self, epoch: int) -> Iterator[None]:
@@ -201,6 +221,8 @@ class Worker:
         if epoch != self._epoch:
             raise Abandoned(f"worker {self.number} is in epoch {self._epoch} and was called in {epoch}")
         start = time.perf_counter()
+        if self._left is not None:
+            self._waited += start - self._left
         try:
             with torch.inference_mode():
                 yield
@@ -208,7 +230,8 @@ class Worker:
             self._broken = _lost_device(error) or error
             raise self._broken from error
         finally:
-            self._busy += time.perf_counter() - start
+            self._left = time.perf_counter()
+            self._busy += self._left - start
 
 
 def _lost_device(error: Exception) -> WorkerLost | None:
