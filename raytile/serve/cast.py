@@ -107,6 +107,11 @@ def run_of(record: Record) -> str:
     return f"{record.id}/{record.claims}"
 
 
+def light(settings: Settings) -> dict[str, Any]:
+    """The Ray options of what runs a service without painting: where it lies, and no processor of its own."""
+    return {"num_cpus": 0, "resources": settings.service_resources}
+
+
 class Cast:
     """The stage of a supervisor: its workers and drivers on Ray. `boss`: the supervisor's own handle."""
 
@@ -195,7 +200,8 @@ class Cast:
         import ray
 
         kind = ray.remote(concurrency_groups={CONTROL: 1})(Conductor)
-        return kind.options(num_cpus=0, max_restarts=0, max_task_retries=0).remote(self._settings, self._boss)
+        options = {"max_restarts": 0, "max_task_retries": 0, **light(self._settings)}
+        return kind.options(**options).remote(self._settings, self._boss)
 
     def lend(self, id: str, key: int) -> None:
         self._say(id, "lend", Grant(key, self._actors[key], self._places[key]))

@@ -23,7 +23,7 @@ from raytile.engine.ray import session
 from raytile.errors import ClusterError, InvalidRequest, first_line
 from raytile.serve.access import is_loopback
 from raytile.serve.asgi import make_app
-from raytile.serve.cast import SupervisorActor
+from raytile.serve.cast import SupervisorActor, light
 from raytile.serve.desk import Desk, open_records
 from raytile.serve.keys import Keys
 from raytile.serve.settings import PREFIX, Settings
@@ -54,7 +54,7 @@ class RayChoir:
     def _made(self) -> Any:
         kind = ray.remote(concurrency_groups={TOLD: 4})(SupervisorActor)
         named = {"name": name_of(self._settings), "namespace": NAMESPACE, "get_if_exists": True}
-        options = {**named, "lifetime": "detached", "num_cpus": 0, "max_restarts": -1}
+        options = {**named, "lifetime": "detached", "max_restarts": -1, **light(self._settings)}
         return kind.options(**options).remote(self._settings, self._token)
 
     def _attend(self) -> None:
@@ -137,7 +137,7 @@ def bound(settings: Settings, replicas: int = 1) -> serve.Application:
         "name": "raytile",
         "num_replicas": replicas,
         "max_ongoing_requests": ONGOING,
-        "ray_actor_options": {"num_cpus": 0},
+        "ray_actor_options": light(settings),
     }
     return deployment.options(**options).bind()
 

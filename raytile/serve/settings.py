@@ -15,6 +15,8 @@ from raytile.errors import InvalidRequest, shown
 
 PREFIX = "RAYTILE_"
 CONFIG = "RAYTILE_CONFIG"
+HEAD = "node:__internal_head__"
+"""The resource by which Ray knows its head."""
 Count = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
@@ -27,10 +29,12 @@ class Settings(BaseSettings):
     mean; the first is the default. max_*: what a request may ask for, in pixels, steps, regions, bytes (body of JSON,
     upload), unfinished renders (of one key, of all). max_workers: of the service. max_running: renders that are open
     at once, some of them at rest. modules: models that a worker keeps loaded. min_warm, warm_idle_s: workers that are
-    kept without work, and for how long the others are. retain_s: seconds after which an ended render is
-    removed (None: never). preview_every: steps between previews. cost_per_1000_evaluations: what plans quote.
-    lease: seconds after which a silent driver or supervisor counts as dead. presign: seconds that a link to a finished
-    picture in S3 holds; 0: the service streams it itself."""
+    kept without work, and for how long the others are. worker_resources: what a worker asks of Ray, such as
+    {"num_gpus": 1}. service_resources: what replicas, supervisor and drivers ask for, which do no heavy work: by
+    default a sliver of the head, so that nodes of workers may go without ending them. retain_s: seconds after which
+    an ended render is removed (None: never). preview_every: steps between previews. cost_per_1000_evaluations: what
+    plans quote. lease: seconds after which a silent driver or supervisor counts as dead. presign: seconds that a link
+    to a finished picture in S3 holds; 0: the service streams it itself."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True, env_ignore_empty=True)
 
@@ -53,6 +57,9 @@ class Settings(BaseSettings):
     min_warm: int = Field(default=0, ge=0)
     warm_idle_s: Seconds = 60.0
     worker_resources: dict[str, Any] = Field(default_factory=dict)
+    service_resources: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = Field(
+        default_factory=lambda: {HEAD: 0.001}, min_length=1
+    )
     retain_s: Seconds | None = None
     preview_every: int = Field(default=5, ge=0)
     cost_per_1000_evaluations: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
