@@ -19,7 +19,7 @@ INSTALLED_DEV := $(VENV)/.installed-dev
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo web test lint bench accept clean
+.PHONY: help demo web test lint bench accept manifests clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 10
@@ -46,6 +46,9 @@ bench: accept ## only the speed lines of acceptance
 
 accept: $(INSTALLED_DEV) web ## measure the acceptance lines (AREA=core: of one area), figures in accept/
 	$(BIN)/python -m tests.acceptance.run $(AREA) $(if $(ONLY),--only $(ONLY))
+
+manifests: $(INSTALLED_DEV) ## render deploy/yaml from the chart and its example values
+	$(BIN)/python -m deploy.render
 
 clean: ## remove what runs left behind; the environment stays (rm -r $(VENV))
 	rm -rf out accept dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
