@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,9 @@ from raytile.engine.pool import Crew, Pool, Setup
 from raytile.engine.terms import Bounds, Start
 from raytile.errors import CanvasError, InvalidRequest, RenderCancelled, first_line
 from raytile.events import ClaimWaiting, Listener
+from raytile.metrics import About, metered
 from raytile.models import registry
+from raytile.plan.phases import phases
 from raytile.plan.plan import Plan
 from raytile.plan.request import RenderRequest, shown
 from raytile.plan.settle import make_plan
@@ -32,6 +35,7 @@ from raytile.plan.settle import make_plan
 DEVICES = ("auto", "cpu", "cuda")
 LEASE = "RAYTILE_LEASE"
 LONGEST_LEASE = 3600.0
+PRICE = "RAYTILE_PRICE_PER_WORKER_HOUR"
 
 
 def plan(request: RenderRequest) -> Plan:
@@ -192,6 +196,7 @@ class Means:
     pool: Pool | None
     listeners: Sequence[Listener]
     stop: Callable[[], bool]
+    price: float | None
 
 
 def _means(
@@ -214,7 +219,17 @@ def _means(
         raise InvalidRequest(f"preview_every: must be 0 (never) or more steps (got {preview_every})")
     crew = _crew(workers)
     return Means(
-        crew, in_process, address, device, worker_resources, snapshot_every, preview_every, pool, listeners, stop
+        crew,
+        in_process,
+        address,
+        device,
+        worker_resources,
+        snapshot_every,
+        preview_every,
+        pool,
+        listeners,
+        stop,
+        _price(),
     )
 
 
@@ -264,14 +279,22 @@ def _run(setup: Setup, begin: Callable[[], tuple[Canvas, Keeper]], start: Start,
         bounds = Bounds(
             pool.least, pool.most, pool.ahead, means.snapshot_every, keep_idle=means.pool is not None and not pool.lent
         )
-        driver = Driver(
-            setup, pool, begin, means.listeners, time.monotonic, time.time, bounds, start, claimed, means.stop
-        )
-        return driver.run()
+        with metered(pool.cluster, setup.token, _about(setup), pool.lent, means.price) as told:
+            listeners = [*means.listeners, *told]
+            driver = Driver(
+                setup, pool, begin, listeners, time.monotonic, time.time, bounds, start, claimed, means.stop
+            )
+            return driver.run()
     finally:
         shared.remove_proof(setup.canvas, setup.token)
         if means.pool is None:
             pool.close()
+
+
+def _about(setup: Setup) -> About:
+    """What the metrics of a render have to know of it."""
+    steps = {number for number, phase in enumerate(phases(setup.plan)) if phase.kind == "step"}
+    return About(setup.plan.spec.name, lambda tile: setup.layout.pixels(tile).area, steps)
 
 
 def _pool(crew: Crew, in_process: bool, address: str | None, worker_resources: Mapping[str, Any] | None) -> Pool:
@@ -298,6 +321,18 @@ def _lease(asked: float | None) -> float:
     if not 0 < seconds <= LONGEST_LEASE:
         raise InvalidRequest(f"lease: must be seconds up to {LONGEST_LEASE:.0f} (got {text}; see {LEASE})")
     return seconds
+
+
+def _price() -> float | None:
+    """What an hour of a worker costs, from the environment variable RAYTILE_PRICE_PER_WORKER_HOUR; None: unknown."""
+    text = os.environ.get(PRICE, "").strip()
+    try:
+        price = float(text or 0)
+    except ValueError:
+        price = -1.0
+    if not 0 <= price < inf:
+        raise InvalidRequest(f"price: must be a number, such as 1.20 (got {text}; see {PRICE})")
+    return price if text else None
 
 
 def _difference(one: RenderRequest, other: RenderRequest) -> str:

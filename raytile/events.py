@@ -99,6 +99,13 @@ class WorkerLeft:
 
 
 @dataclass(frozen=True)
+class WorkerReleased:
+    """There is nothing left to do for a worker: its place is free for others."""
+
+    worker: int
+
+
+@dataclass(frozen=True)
 class Regrouped:
     """From phase `phase` on, tiles and predictions are dealt to `members` in another way; nothing is done twice.
 
@@ -269,6 +276,7 @@ Event = (
     | WorkerLeaving
     | WorkerJoined
     | WorkerLeft
+    | WorkerReleased
     | Regrouped
     | RolledBack
     | SnapshotWhole

@@ -52,6 +52,7 @@ from raytile.events import (
     WorkerLeaving,
     WorkerLeft,
     WorkerLost,
+    WorkerReleased,
 )
 from raytile.plan.cost import foretell
 from raytile.plan.phases import Phase
@@ -302,7 +303,9 @@ class Driver:
             case Release(worker, why):
                 self._pool.release(worker)
                 self._drop(worker)
-                if why != IDLE:
+                if why == IDLE:
+                    self._tell(WorkerReleased(worker))
+                else:
                     left = WorkerLeft(worker, self._state.members, why)
                     self._tally.take(left)
                     self._tell(left)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from raytile.engine.pool import Outcome, Ref, Setup
 from raytile.errors import WorkerLost
@@ -28,6 +28,7 @@ class LocalPool:
 
     ahead = 1
     lent = False
+    cluster: Literal["none"] = "none"
 
     def __init__(self, workers: int = 1) -> None:
         self.least = self.most = workers

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from raytile.canvas.layout import CanvasLayout
 from raytile.errors import InvalidRequest
@@ -80,6 +80,11 @@ class Pool(Protocol):
     """How many phases are worth submitting beyond the slowest worker."""
     lent: bool
     """Whether others wait for the workers, so that those without work shall be released."""
+
+    @property
+    def cluster(self) -> Literal["none", "own", "shared"]:
+        """Whether the workers are on Ray, once connected: on one that ends with this pool, or one that others use."""
+        ...
 
     def connect(self, useful: int) -> None:
         """Settle `least` and `most` (no more than `useful`, the most that would have work), ask for `most` workers

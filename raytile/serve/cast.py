@@ -19,6 +19,8 @@ from raytile.engine.ray.lent import Grant, LentPool, Loans
 from raytile.engine.ray.verdict import Place
 from raytile.errors import CanvasError, first_line
 from raytile.events import Event, StepDone
+from raytile.meter import Book
+from raytile.metrics import Reporter
 from raytile.serve.desk import open_records
 from raytile.serve.leases import BEATS
 from raytile.serve.painting import Result, paint
@@ -323,7 +325,9 @@ class SupervisorActor:
         self._asked = time.monotonic()
         self._pause = settings.lease / BEATS
         records = open_records(settings, time.time)
-        self._supervisor = Supervisor(settings, records, self._cast, token, time.monotonic)
+        book = Book()
+        self._supervisor = Supervisor(settings, records, self._cast, token, book, time.monotonic)
+        self._reporter = Reporter(token, book.batch)
         self._threads = [
             threading.Thread(target=run, name=run.__name__, daemon=True) for run in (self._beat, self._run)
         ]
@@ -380,4 +384,5 @@ class SupervisorActor:
         self._turn.set()
         for thread in self._threads:
             thread.join(10.0)
+        self._reporter.close()
         self._supervisor.leave()

@@ -18,8 +18,8 @@ from raytile.serve.settings import Settings
 from raytile.serve.uploads import at_hand
 
 LOG = logging.getLogger("raytile.serve")
-Result = Literal["ended", "left", "later"]
-"""What became of a render: it has ended; it was left where it is, because its choir goes; it cannot be had now."""
+Result = Literal["finished", "failed", "cancelled", "left", "later"]
+"""What became of a render: it has ended so; it was left where it is, because its choir goes; it cannot be had now."""
 
 
 def claimed(record: Record, service: str, clock: Callable[[], float]) -> Record | None:
@@ -45,6 +45,8 @@ def paint(
     """Paint a record that is claimed, and write its end down, once: `Result` says what became of it.
 
     `stop`: whether to end now; `wanted`: asked after that, whether the render itself is still wanted, only not here."""
+    result: Result
+    end: dict[str, Any]
     feed = FeedWriter(records.objects, record.id, records.clock)
     try:
         canvas = api.render(
@@ -59,11 +61,11 @@ def paint(
             stop=stop,
         )
         summary = canvas.head().summary or {}
-        end: dict[str, Any] = {"state": "finished", "summary": summary, "digest": summary.get("pixels_sha256")}
+        result, end = "finished", {"summary": summary, "digest": summary.get("pixels_sha256")}
     except RenderCancelled:
         if wanted():
             return "left"
-        end = {"state": "cancelled"}
+        result, end = "cancelled", {}
     except (CanvasError, ClusterError, WorkerLost) as error:
         # another process paints it, the store is away, or all workers were lost before it began
         LOG.warning("render %s waits: %s", record.id, first_line(error))
@@ -72,15 +74,15 @@ def paint(
         if not isinstance(error, RaytileError):
             LOG.exception("render %s failed", record.id)
         words = first_line(error).replace(str(scratch), "the service").replace(records.objects.where, "the store")
-        end = {"state": "failed", "error": words}
+        result, end = "failed", {"error": words}
     finally:
         feed.close()
     try:
-        finish(records, record, end)
+        finish(records, record, {"state": result, **end})
     except CanvasError as error:  # what is finished stays so, and is found so the next time
         LOG.warning("the end of render %s could not be written: %s", record.id, first_line(error))
         return "later"
-    return "ended"
+    return result
 
 
 def finish(records: Records, record: Record, end: dict[str, Any]) -> None:

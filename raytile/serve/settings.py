@@ -33,8 +33,9 @@ class Settings(BaseSettings):
     {"num_gpus": 1}. service_resources: what replicas, supervisor and drivers ask for, which do no heavy work: by
     default a sliver of the head, so that nodes of workers may go without ending them. retain_s: seconds after which
     an ended render is removed (None: never). preview_every: steps between previews. cost_per_1000_evaluations: what
-    plans quote. lease: seconds after which a silent driver or supervisor counts as dead. presign: seconds that a link
-    to a finished picture in S3 holds; 0: the service streams it itself."""
+    plans quote. price_per_worker_hour: what metrics make a cost of (None: they show none). lease: seconds after which a
+    silent driver or supervisor counts as dead. presign: seconds that a link to a finished picture in S3 holds; 0: the
+    service streams it itself."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True, env_ignore_empty=True)
 
@@ -63,6 +64,7 @@ class Settings(BaseSettings):
     retain_s: Seconds | None = None
     preview_every: int = Field(default=5, ge=0)
     cost_per_1000_evaluations: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    price_per_worker_hour: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     device: Literal["auto", "cpu", "cuda"] = "auto"
     lease: float = Field(default=15.0, gt=0, le=3600, allow_inf_nan=False)
     presign: Seconds = 0.0

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from raytile.errors import RaytileError, first_line
+from raytile.meter import Book
 from raytile.serve.desk import expired
 from raytile.serve.errors import NotFound
 from raytile.serve.fairness import Ledger, Wish, shares
@@ -64,11 +65,13 @@ class Supervisor:
     """Opens renders of the queue, lends workers to them, moves workers between them.
 
     The queue is in the store, and so is who holds what: after a restart all goes on. `token` names this service there;
-    another's renders are left alone while it shows signs of life. `clock`: seconds that only go forward."""
+    another's renders are left alone while it shows signs of life. `book` gets what metrics show; `clock`: seconds that
+    only go forward."""
 
     def __init__(
-        self, settings: Settings, records: Records, stage: Stage, token: str, clock: Callable[[], float]
+        self, settings: Settings, records: Records, stage: Stage, token: str, book: Book, clock: Callable[[], float]
     ) -> None:
+        self._book = book
         self._settings, self._records, self._stage, self._token, self._clock = settings, records, stage, token, clock
         self._workers: dict[int, Worker] = {}
         self._open: dict[str, Open] = {}
@@ -83,6 +86,7 @@ class Supervisor:
         self._hiring = self._turned = clock()
         self._rate = 0.0
         self._rated = clock()
+        self._paid = clock()
         self._said = self._state()
 
     # -- one round
@@ -118,17 +122,26 @@ class Supervisor:
             LOG.warning("what is kept no longer could not be removed: %s", first_line(error))
 
     def _state(self) -> dict[str, Any]:
-        self._turned = self._clock()
+        self._turned = now = self._clock()
         states = [worker.state for worker in self._workers.values()]
         working = sum(1 for one in self._open.values() if one.workers)
+        queued, resting = len(self._waiting), len(self._open) - working
+        idle, coming = states.count("idle") + states.count("resting"), states.count("coming")
+        for state, renders in (("queued", queued), ("running", working), ("resting", resting)):
+            self._book.gauge("raytile_renders", renders, state=state)
+        for state, workers in (("working", states.count("lent")), ("idle", idle), ("coming", coming)):
+            self._book.gauge("raytile_workers", workers, state=state)
+        if self._settings.price_per_worker_hour is not None:
+            hours, self._paid = (now - self._paid) / 3600 * (len(states) - coming), now
+            self._book.count("raytile_cost_total", hours * self._settings.price_per_worker_hour)
         return {
             "where": "ray",
             "service": self._token,
-            "workers": len(states) - states.count("coming"),
-            "coming": states.count("coming"),
+            "workers": len(states) - coming,
+            "coming": coming,
             "idle": states.count("idle"),
             "running": len(self._open),
-            "resting": len(self._open) - working,
+            "resting": resting,
         }
 
     def beat(self, number: int) -> None:
@@ -188,7 +201,8 @@ class Supervisor:
             LOG.warning("the driver of render %s died (%d of %d)", id, self._deaths[id], DEATHS)
             if self._deaths[id] >= DEATHS:
                 self._end(one, f"its driver died {DEATHS} times")
-        elif result == "ended":
+        elif result != "left":
+            self._ended(one.record, result)
             self._forget(id)
 
     def _try_later(self, one: Open) -> None:
@@ -202,7 +216,14 @@ class Supervisor:
     def _end(self, one: Open, error: str) -> None:
         """End a render here; while the store is away it is opened once more, and ended after that."""
         finish(self._records, one.record, {"state": "failed", "error": error})
+        self._ended(one.record, "failed")
         self._forget(one.record.id)
+
+    def _ended(self, record: Record, state: str) -> None:
+        """Tell of the end of a render that was claimed."""
+        seconds = self._records.clock() - (record.started or record.created)
+        self._book.count("raytile_renders_ended_total", state=state)
+        self._book.observe("raytile_render_seconds", seconds, state=state)
 
     def _forget(self, id: str) -> None:
         self._ledger.leave(id)
@@ -277,7 +298,10 @@ class Supervisor:
             return None
         if record is not None and record.terminal:
             tell(self._records, record)
+            self._book.count("raytile_renders_ended_total", state=record.state)
             return None
+        if record is not None and record.claims == 1:
+            self._book.observe("raytile_queue_wait_seconds", (record.started or record.created) - record.created)
         return record
 
     # -- who gets what

@@ -10,6 +10,7 @@ import pytest
 
 from raytile.canvas.bytes import MemoryBytes
 from raytile.errors import CanvasError
+from raytile.meter import Book
 from raytile.plan.request import RenderRequest
 from raytile.serve.feed import read_feed
 from raytile.serve.names import RENDER, new_id
@@ -86,8 +87,9 @@ class World:
         self.seen: set[str] = set()
         self.stage = Paper(workers)
         self.records = Records(objects or MemoryBytes(), lambda: self.now)
+        self.book = Book()
         settings = Settings.load(store="unused", **given)
-        self.supervisor = Supervisor(settings, self.records, self.stage, token, lambda: self.now)
+        self.supervisor = Supervisor(settings, self.records, self.stage, token, self.book, lambda: self.now)
 
     def add(self, owner: str = "x", useful: int = 1, evaluations: int = 100, **more: Any) -> str:
         id = new_id(RENDER, self.now, random.Random(len(self.records.owned(None))))
@@ -216,7 +218,7 @@ def test_idle_workers_end_after_their_time_and_not_before() -> None:
     world.rounds()
     assert len(world.stage.lent[id]) == 2
     world.records.change(id, lambda now: now.but(state="finished"))
-    world.stage.close(id, "ended")
+    world.stage.close(id, "finished")
     world.rounds(2, seconds=2.0)
     assert not world.stage.dismissed
     world.rounds(3, seconds=2.0)
@@ -238,7 +240,7 @@ def test_workers_whose_node_goes_end_when_idle_and_are_replaced_in_time_when_not
     assert (world.stage.hired, world.stage.dismissed) == (3, [1])
     assert world.stage.lent[id] == {2, 3}
     world.records.change(id, lambda now: now.but(state="finished"))
-    world.stage.close(id, "ended")
+    world.stage.close(id, "finished")
     world.stage.going = {2}
     world.rounds()
     assert (world.stage.hired, world.stage.dismissed) == (3, [1, 2])

@@ -6,7 +6,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from raytile import __version__
 from raytile.engine.pool import Crew, Outcome, Ref, Setup
@@ -81,6 +81,10 @@ class RayPool:
         self.least, self.most = least, most
         self.hire(most - len(self.workers()))
         self._place()
+
+    @property
+    def cluster(self) -> Literal["none", "own", "shared"]:
+        return "own" if self._joined == "started" else "shared"
 
     def _actor_kind(self) -> Any:
         import ray
