@@ -50,8 +50,8 @@ def board_queries(rate: str = "1m", reach: str = "1h") -> list[Query]:
     ]
 
 
-def alerts() -> list[dict[str, Any]]:
-    """The alert rules, as Prometheus reads them."""
+def rules() -> list[dict[str, Any]]:
+    """The rules as Prometheus reads them: alerts, and limits that are recorded for them."""
     import yaml
 
     groups = yaml.safe_load((HERE / "alerts.yaml").read_text(encoding="utf-8"))["groups"]
@@ -60,4 +60,4 @@ def alerts() -> list[dict[str, Any]]:
 
 def alert_queries() -> list[Query]:
     """What the alerts ask for."""
-    return [Query("alerts", rule["alert"], rule["expr"]) for rule in alerts()]
+    return [Query("alerts", rule["alert"], rule["expr"]) for rule in rules() if "alert" in rule]
