@@ -23,8 +23,8 @@ def rate(name: str, match: str = "", by: str = "", window: str = "$__rate_interv
 
 
 def grown(name: str, match: str = "", by: str = "", window: str = "$__range") -> str:
-    """By how much a counter grew, exactly. `increase` counts nothing for a series that begins at its last value, and
-    that is how a render that fails in a process of its own looks: its counter is born at 1."""
+    """By how much a counter grew, exactly: `increase` guesses (1.07 renders have failed), and counts nothing for a
+    series that begins at its last value, as that of a model whose first render was short."""
     now, before = f"last_over_time({series(name, match)}[{window}])", f"{series(name, match)} offset {window}"
     return f"sum{_by(by)}({now} - ({before} or {now} * 0))"
 

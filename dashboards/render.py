@@ -187,11 +187,11 @@ def _kept() -> list[Panel]:
         ),
         lines(
             "Seconds a snapshot",
-            "That a worker needs to store its tiles once. Much more than usual: the store is slow.",
+            "Of all workers together, to store one; they paint meanwhile. Much more than usual: the store is slow.",
             "s",
             [
                 Line(
-                    zero(share(rate("ray_raytile_snapshot_seconds_total"), rate(snapshots))),
+                    zero(share(rate("ray_raytile_snapshot_seconds_total", window="5m"), rate(snapshots, window="5m"))),
                     "seconds",
                 )
             ],

@@ -1,4 +1,4 @@
-"""What may be asked for: the metrics of raytile and those of Ray, with the labels that a query may name."""
+"""What may be asked for: the series of raytile and metrics of Ray, with the labels that a query may name."""
 
 from __future__ import annotations
 
@@ -8,34 +8,7 @@ from pathlib import Path
 
 import promql_parser as promql
 
-# Of raytile, as given to Ray, which puts `ray_` before them.
-RAYTILE: dict[str, set[str]] = {
-    "raytile_renders": {"state"},
-    "raytile_renders_ended_total": {"state"},
-    "raytile_queue_wait_seconds": set(),
-    "raytile_render_seconds": {"state"},
-    "raytile_workers": {"state"},
-    "raytile_worker_changes_total": {"kind"},
-    "raytile_steps_total": set(),
-    "raytile_tiles_total": set(),
-    "raytile_pixels_total": {"model"},
-    "raytile_evaluations_total": {"model"},
-    "raytile_worker_part_seconds_total": {"node", "slot", "part"},
-    "raytile_worker_steps_total": {"node", "slot"},
-    "raytile_worker_busy_seconds_total": {"node", "slot"},
-    "raytile_worker_seconds_total": {"node", "slot"},
-    "raytile_worker_memory_bytes": {"node", "slot", "kind"},
-    "raytile_exchanged_bytes_total": set(),
-    "raytile_snapshots_total": set(),
-    "raytile_snapshot_bytes_total": set(),
-    "raytile_snapshot_seconds_total": set(),
-    "raytile_rollbacks_total": set(),
-    "raytile_steps_redone_total": set(),
-    "raytile_tiles_moved_total": set(),
-    "raytile_store_errors_total": set(),
-    "raytile_cost_total": set(),
-}
-HISTOGRAMS = {"raytile_queue_wait_seconds", "raytile_render_seconds", "serve_http_request_latency_ms"}
+from raytile.series import SERIES
 
 _REPORTER = "dashboard/modules/reporter/reporter_agent.py"
 _INGRESS = "serve/_private/request_ingress_metrics.py"
@@ -66,6 +39,7 @@ RAY: dict[str, tuple[str, str, set[str]]] = {
         {"deployment", "application"},
     ),
 }
+HISTOGRAMS = {"serve_http_request_latency_ms"} | {name for name, one in SERIES.items() if one.kind == "histogram"}
 CLUSTER = {"namespace", "ray_io_cluster"}
 """Labels that whoever scrapes adds."""
 
@@ -84,10 +58,23 @@ def labels_of(name: str) -> set[str] | None:
     bare = name.removeprefix("ray_")
     stem = next((bare.removesuffix(end) for end in ("_bucket", "_sum", "_count") if bare.endswith(end)), bare)
     if stem in HISTOGRAMS and bare != stem:
-        return {"le"} | (RAYTILE[stem] if stem in RAYTILE else RAY[stem][2])
+        return {"le"} | (set(SERIES[stem].labels) if stem in SERIES else RAY[stem][2])
     if not name.startswith("ray_") or bare in HISTOGRAMS:
         return None
-    return RAYTILE.get(bare, RAY[bare][2] if bare in RAY else None)
+    return set(SERIES[bare].labels) if bare in SERIES else RAY[bare][2] if bare in RAY else None
+
+
+def wrong_values(asked: Asked) -> list[str]:
+    """Values that an expression matches and that no series of raytile has."""
+    series = SERIES.get(asked.name.removeprefix("ray_"))
+    listed = series.labels if series else {}
+    return [
+        one
+        for label, value in asked.values
+        if listed.get(label)
+        for one in value.split("|")
+        if one not in listed[label]
+    ]
 
 
 def selectors(expression: str) -> Iterator[Asked]:

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from dashboards.queries import HERE, alert_queries, rules
-from tests.dashboards.names import CLUSTER, grouped, labels_of, selectors
+from tests.dashboards.names import CLUSTER, grouped, labels_of, selectors, wrong_values
 
 RULES = HERE / "alerts.yaml"
 CASES = Path(__file__).with_name("alerts_test.yaml")
@@ -45,6 +45,7 @@ def test_an_alert_reads_only_what_there_is(query: Any) -> None:
     for asked in read:
         known = labels_of(asked.name)
         assert known is not None, f"{asked.name} is no metric that we know"
+        assert not wrong_values(asked)
         assert asked.labels <= known
     for kept, below in grouped(query.expression):
         assert kept >= CLUSTER, "clusters must not be mixed"

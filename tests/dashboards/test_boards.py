@@ -11,7 +11,7 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from dashboards.build import texts
 from dashboards.queries import BOARDS, HERE, board, board_queries, filled, panels
-from tests.dashboards.names import CLUSTER, RAY, grouped, installed, labels_of, selectors
+from tests.dashboards.names import CLUSTER, RAY, grouped, installed, labels_of, selectors, wrong_values
 
 QUERIES = board_queries()
 BY_PANEL = [pytest.param(query, id=f"{query.where}-{query.panel}-{number}") for number, query in enumerate(QUERIES)]
@@ -106,6 +106,7 @@ def test_an_expression_parses_and_reads_only_what_there_is(query: Any) -> None:
     for asked in read:
         known = labels_of(asked.name)
         assert known is not None, f"{asked.name} is no metric that we know"
+        assert not wrong_values(asked)
         assert asked.labels <= known | CLUSTER
         assert asked.labels >= CLUSTER, "the clusters that the reader chose"
     for kept, below in grouped(query.expression):
