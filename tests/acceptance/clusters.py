@@ -30,7 +30,8 @@ QUICK = {
 }
 """A dead node is known in 1.3 s instead of 13.8 (measured)."""
 STORE = 150 * 2**20
-HEAD_ID = "f" * 51 + "00000"
+HEAD_ID, HEAD_TYPE = "f" * 51 + "00000", "ray.head.default"
+"""What the provider on this machine takes for the head."""
 RAY = str(Path(sys.executable).parent / "ray")
 
 
@@ -173,45 +174,58 @@ def status(address: str) -> dict[str, int]:
     return {"nodes": len(there), "coming": len(said.pending_launches) + len(said.pending_nodes), "demand": unmet}
 
 
-class Autoscaling:
-    """A head without capacity, and Ray's own autoscaler (v2) over a provider that starts raylets on this machine."""
+def scaled(max_workers: int, resources: Mapping[str, float], idle_seconds: float) -> dict[str, Any]:
+    """An autoscaler's configuration with one kind of node, each of which offers `resources`."""
+    return {
+        "cluster_name": "raytile",
+        "max_workers": max_workers,
+        "available_node_types": {
+            "head": {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0},
+            "worker": {
+                "resources": {**resources, "object_store_memory": STORE}, "node_config": {}, "min_workers": 0,
+                "max_workers": max_workers,
+            },
+        },
+        "head_node_type": "head",
+        "idle_timeout_minutes": idle_seconds / 60,
+        "auth": {}, "docker": {}, "file_mounts": {}, "cluster_synced_files": [],
+        "file_mounts_sync_continuously": False, "initialization_commands": [], "setup_commands": [],
+        "head_setup_commands": [], "worker_setup_commands": [], "head_start_ray_commands": [],
+        "worker_start_ray_commands": [],
+    }  # fmt: skip
 
-    def __init__(self, place: Path, max_workers: int, resources: Mapping[str, float], idle_seconds: float) -> None:
+
+def local(config: Mapping[str, Any], address: str) -> dict[str, Any]:
+    """The same configuration for nodes that are raylets on this machine, of the Ray at `address`."""
+    types = dict(config["available_node_types"])
+    types[HEAD_TYPE] = types.pop(config["head_node_type"])
+    provider = {
+        "type": "external", "module": "ray.autoscaler._private.fake_multi_node.node_provider.FakeMultiNodeProvider",
+        "use_node_id_as_ip": True, "disable_node_updaters": True, "disable_launch_config_check": True,
+        "gcs_address": address, "head_node_id": HEAD_ID, "launch_multiple": True,
+    }  # fmt: skip
+    return {**config, "docker": {}, "provider": provider, "available_node_types": types, "head_node_type": HEAD_TYPE}
+
+
+class Autoscaling:
+    """A head without capacity, and Ray's own autoscaler (v2) over a provider that starts raylets on this machine.
+
+    `dashboard`: its port, if it is to have one."""
+
+    def __init__(self, place: Path, config: Mapping[str, Any], dashboard: int | None = None) -> None:
         self.place, self.address = place, f"127.0.0.1:{free_port()}"
         folder = place / "r"
-        provider = "ray.autoscaler._private.fake_multi_node.node_provider.FakeMultiNodeProvider"
-        config: dict[str, Any] = {
-            "cluster_name": "raytile",
-            "max_workers": max_workers,
-            "provider": {
-                "type": "external", "module": provider, "use_node_id_as_ip": True, "disable_node_updaters": True,
-                "disable_launch_config_check": True, "gcs_address": self.address, "head_node_id": HEAD_ID,
-                "launch_multiple": True,
-            },
-            "available_node_types": {
-                "ray.head.default": {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0},
-                "worker": {
-                    "resources": {**resources, "object_store_memory": STORE}, "node_config": {}, "min_workers": 0,
-                    "max_workers": max_workers,
-                },
-            },
-            "head_node_type": "ray.head.default",
-            "idle_timeout_minutes": idle_seconds / 60,
-            "auth": {}, "docker": {}, "file_mounts": {}, "cluster_synced_files": [],
-            "file_mounts_sync_continuously": False, "initialization_commands": [], "setup_commands": [],
-            "head_setup_commands": [], "worker_setup_commands": [], "head_start_ray_commands": [],
-            "worker_start_ray_commands": [],
-        }  # fmt: skip
         file = place / "autoscaler.json"
-        file.write_text(json.dumps(config))
+        file.write_text(json.dumps(local(config, self.address)))
         variables = {
             "RAY_FAKE_CLUSTER": "1", "AUTOSCALER_UPDATE_INTERVAL_S": "1", "RAY_enable_autoscaler_v2": "1",
             "RAY_OVERRIDE_NODE_ID_FOR_TESTING": HEAD_ID, "RAY_CLOUD_INSTANCE_ID": HEAD_ID,
         }  # fmt: skip
+        seen = ["--include-dashboard=false"] if dashboard is None else [f"--dashboard-port={dashboard}"]
         command = [
             RAY, "start", "--head", "--block", f"--autoscaling-config={file}", "--node-ip-address=127.0.0.1",
             f"--port={self.address.partition(':')[2]}", f"--temp-dir={folder}", "--num-cpus=0",
-            f"--object-store-memory={STORE}", "--include-dashboard=false", f"--ray-client-server-port={free_port()}",
+            f"--object-store-memory={STORE}", *seen, f"--ray-client-server-port={free_port()}",
             f"--dashboard-agent-listen-port={free_port()}", "--disable-usage-stats",
         ]  # fmt: skip
         self._log = place / "head.log"
@@ -237,12 +251,10 @@ class Autoscaling:
 
 
 @contextmanager
-def autoscaling(
-    place: Path, max_workers: int = 3, resources: Mapping[str, float] | None = None, idle_seconds: float = 6.0
-) -> Iterator[Autoscaling]:
-    """The real autoscaler on this machine; each node it starts offers `resources` (by default one CPU)."""
+def autoscaling(place: Path, config: Mapping[str, Any], dashboard: int | None = None) -> Iterator[Autoscaling]:
+    """The real autoscaler on this machine, with this configuration (see `scaled`)."""
     try:
-        yield Autoscaling(place, max_workers, resources or {"CPU": 1}, idle_seconds)
+        yield Autoscaling(place, config, dashboard)
     finally:
         end(processes_of(place))
 

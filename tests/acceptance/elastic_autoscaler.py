@@ -27,7 +27,8 @@ def main() -> None:
     request = picture(steps=400)
     checks: dict[str, bool] = {}
     figures: dict[str, Any] = {}
-    with clusters.scratch(quick=False) as place, clusters.autoscaling(place, MOST) as cluster:
+    config = clusters.scaled(MOST, {"CPU": 1}, idle_seconds=6.0)
+    with clusters.scratch(quick=False) as place, clusters.autoscaling(place, config) as cluster:
         common = ("--address", cluster.address, "--workers", f"1..{MOST}")
         start = time.monotonic()
         with clusters.driver(*words(request, place / "a.zarr", *common, "--json"), log=place / "a.log") as process:

@@ -57,13 +57,11 @@ class Cluster:
         from ray._private import services
 
         self._raylet: Any = import_module("ray._raylet")  # its stubs know nothing
-        try:
-            self.address = services.canonicalize_bootstrap_address(address or "auto") or ""
-        except Exception as error:
-            raise ClusterError(f"no Ray at {address} ({first_line(error)}): check --address") from None
-        if not self.address:
+        found = address if address and address != "auto" else services.canonicalize_bootstrap_address("auto")
+        if not found:
             raise ClusterError("no Ray runs here: name it with --address HOST:PORT, or set RAY_ADDRESS")
-        knock(self.address)
+        knock(found, "check --address")
+        self.address: str = found
         self._gcs = self._raylet.GcsClient(address=self.address)
 
     @property
@@ -83,6 +81,17 @@ class Cluster:
             for key, info in known.items()
             if info.state == GcsNodeInfo.ALIVE
         }
+
+    def exporters(self) -> list[str]:
+        """Where the nodes that are alive show their metrics."""
+        from ray.core.generated.gcs_pb2 import GcsNodeInfo
+
+        known = self._gcs.get_all_node_info(timeout=ANSWER).values()
+        return sorted(
+            f"http://{info.node_manager_address}:{info.metrics_export_port}/metrics"
+            for info in known
+            if info.state == GcsNodeInfo.ALIVE
+        )
 
     def drain(self, node: str, deadline: float, why: str) -> None:
         """Tell Ray that `node` will be taken away at `deadline` (seconds since 1970): nothing new is placed there."""

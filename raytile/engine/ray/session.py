@@ -76,7 +76,7 @@ def _slots(crew: Crew, asked: Mapping[str, Any]) -> dict[str, Any]:
     return slots
 
 
-def knock(address: str) -> None:
+def knock(address: str, fix: str = "check --address, or use --in-process") -> None:
     """Ray itself tries for minutes where nobody listens: ask the port first."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not port.isdecimal():
@@ -84,4 +84,4 @@ def knock(address: str) -> None:
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
     except (OSError, OverflowError) as error:
-        raise ClusterError(f"no Ray answers at {address} ({error}): check --address, or use --in-process") from None
+        raise ClusterError(f"no Ray answers at {address} ({error}): {fix}") from None
