@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Protocol
@@ -139,13 +139,14 @@ class Meter:
                 self._instruments.count(self._bounded(of), by)
             for of, value in batch.seen:
                 self._instruments.observe(self._bounded(of), value)
+            self._sources[source] = _Source(self._clock(), batch.gauges, batch.memory)
+            self._tidy(batch.workers)
             for worker, done in batch.workers.items():
                 totals = self._place(worker).totals
                 for of, by in done.items():
                     totals[of] += by
             for worker in batch.memory:
                 self._place(worker)
-            self._sources[source] = _Source(self._clock(), batch.gauges, batch.memory)
             if over:
                 del self._sources[source]
             self._tidy()
@@ -181,10 +182,10 @@ class Meter:
         place.left = None
         return place
 
-    def _tidy(self) -> None:
+    def _tidy(self, spared: Collection[Worker] = ()) -> None:
         """Places of workers that nobody has are free, and forgotten after a while."""
         now = self._clock()
-        held = {worker for source in self._sources.values() for worker in source.memory}
+        held = {*spared, *(worker for source in self._sources.values() for worker in source.memory)}
         for worker in self._seats.keys() - held:
             self._places[worker[0], self._seats.pop(worker)].left = now
         self._places = {at: one for at, one in self._places.items() if one.left is None or now - one.left <= KEPT}

@@ -47,6 +47,10 @@ EVERY = 1.0
 """Seconds from batch to batch, and from one look of the meter to the next. Ray exports no more often."""
 
 
+LAST = 5.0
+"""Seconds that a render waits at most for its last batch to be taken."""
+
+
 @dataclass(frozen=True)
 class About:
     """What events do not say of a render: its model's name, the pixels of each tile, and which phases are steps."""
@@ -258,8 +262,12 @@ class MeterActor:
             self._meter.look()
 
 
-def _shared(source: str) -> Callable[[Batch, bool], None]:
-    """Sends batches to the meter of the cluster, which is there from now on."""
+Send = Callable[[Batch, bool], None]
+"""Has a meter take a batch, and whether it is the last."""
+
+
+def shared_meter(source: str) -> Send:
+    """The meter of the cluster, which is there from now on. `source`: who sends, by a name that nobody else has."""
     import ray
 
     kind = ray.remote(MeterActor).options(
@@ -272,11 +280,17 @@ def _shared(source: str) -> Callable[[Batch, bool], None]:
         max_restarts=-1,
     )
     actor: Any = kind.remote()
-    return lambda batch, over: actor.take.remote(source, batch, over)
+
+    def send(batch: Batch, over: bool) -> None:
+        taken = actor.take.remote(source, batch, over)
+        if over:  # this process may end now, and the meter be still on its way
+            ray.wait([taken], timeout=LAST)
+
+    return send
 
 
-def _own(source: str) -> Callable[[Batch, bool], None]:
-    """A Ray that ends with this process needs no meter but one here."""
+def own_meter(source: str) -> Send:
+    """A meter in this process: a Ray that ends with it needs no other."""
     meter = Meter(RayInstruments(), time.monotonic)
 
     def send(batch: Batch, over: bool) -> None:
@@ -287,11 +301,12 @@ def _own(source: str) -> Callable[[Batch, bool], None]:
 
 
 class Reporter:
-    """Sends what `batch` gives, again and again until it is closed. Whatever becomes of that, no render suffers."""
+    """Sends what `batch` gives to the meter that `find` finds, again and again until it is closed. Whatever becomes of
+    that, no render suffers: it is done beside."""
 
-    def __init__(self, source: str, batch: Callable[[], Batch], own: bool = False) -> None:
-        self._source, self._batch, self._own = source, batch, own
-        self._send: Callable[[Batch, bool], None] | None = None
+    def __init__(self, batch: Callable[[], Batch], find: Callable[[], Send]) -> None:
+        self._batch, self._find = batch, find
+        self._send: Send | None = None
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="metrics", daemon=True)
         self._thread.start()
@@ -299,17 +314,19 @@ class Reporter:
     def close(self) -> None:
         """Send the last."""
         self._over.set()
-        self._thread.join(2 * EVERY)
+        self._thread.join(LAST + EVERY)
 
     def _run(self) -> None:
         over = False
-        while not over:
-            over = self._over.wait(EVERY)
+        while True:
             try:
-                self._send = self._send or (_own if self._own else _shared)(self._source)
+                self._send = self._send or self._find()
                 self._send(self._batch(), over)
             except Exception as error:
                 LOG.debug("no metrics: %s", first_line(error))
+            if over:
+                return
+            over = self._over.wait(EVERY)
 
 
 @contextmanager
@@ -322,7 +339,8 @@ def metered(
         yield []
         return
     metrics = Metrics(about, time.monotonic, lent, price)
-    reporter = Reporter(source, metrics.batch, cluster == "own")
+    meter = own_meter if cluster == "own" else shared_meter
+    reporter = Reporter(metrics.batch, lambda: meter(source))
     try:
         yield [metrics]
     except BaseException as error:

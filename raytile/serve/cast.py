@@ -20,7 +20,7 @@ from raytile.engine.ray.verdict import Place
 from raytile.errors import CanvasError, first_line
 from raytile.events import Event, StepDone
 from raytile.meter import Book
-from raytile.metrics import Reporter
+from raytile.metrics import Reporter, shared_meter
 from raytile.serve.desk import open_records
 from raytile.serve.leases import BEATS
 from raytile.serve.painting import Result, paint
@@ -327,7 +327,7 @@ class SupervisorActor:
         records = open_records(settings, time.time)
         book = Book()
         self._supervisor = Supervisor(settings, records, self._cast, token, book, time.monotonic)
-        self._reporter = Reporter(token, book.batch)
+        self._reporter = Reporter(book.batch, lambda: shared_meter(token))
         self._threads = [
             threading.Thread(target=run, name=run.__name__, daemon=True) for run in (self._beat, self._run)
         ]
