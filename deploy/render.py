@@ -17,6 +17,7 @@ CHART, VALUES, PLAIN = HERE / "chart", HERE / "values", HERE / "yaml"
 SCHEMA = CHART / "values.schema.json"
 NAME, NAMESPACE = "raytile", "raytile"
 """The release and the namespace of the plain YAML."""
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def examples() -> dict[str, dict[str, Any]]:
@@ -41,7 +42,7 @@ def render(values: dict[str, Any], name: str = NAME, namespace: str = NAMESPACE,
 
 def documents(text: str) -> list[dict[str, Any]]:
     """The objects in YAML documents, empty ones left out."""
-    return [document for document in yaml.safe_load_all(text) if document]
+    return [document for document in yaml.load_all(text, LOADER) if document]
 
 
 def plain(name: str, values: dict[str, Any]) -> str:

@@ -1,0 +1,217 @@
+"""The chart: what it renders is what Kubernetes, KubeRay, Ray and raytile take, and keeps laws of its own."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from deploy.render import CHART, PLAIN, SCHEMA, documents, examples, plain, render, schema
+from tests.deploy import laws, manifests, serve_config
+from tests.deploy.manifests import SHARED, Document, clusters, pods
+from tests.deploy.mutations import MUTATIONS, RAY, Mutation, caught
+
+EXAMPLES = sorted(examples())
+needs_shared = pytest.mark.skipif(not SHARED.exists(), reason="KubeRay's schemas stand beside the project")
+
+
+@pytest.fixture(scope="module", params=EXAMPLES)
+def made(request: pytest.FixtureRequest) -> list[Document]:
+    return documents(render(examples()[request.param]))
+
+
+def one(documents: list[Document], kind: str) -> Document:
+    (found,) = [document for document in documents if document["kind"] == kind]
+    return found
+
+
+def test_kubernetes_takes_it(made: list[Document]) -> None:
+    assert manifests.core_problems(made) == []
+
+
+@needs_shared
+def test_kuberay_takes_it(made: list[Document], tmp_path: Path) -> None:
+    assert manifests.ray_problems(made, tmp_path) == []
+
+
+def test_it_keeps_the_laws(made: list[Document]) -> None:
+    assert laws.problems(made) == []
+
+
+@pytest.mark.parametrize("name", [None, *EXAMPLES])
+def test_helm_has_nothing_to_say(name: str | None) -> None:
+    from helm_python.chart import lint
+
+    said = lint(CHART, examples()[name] if name else {}, strict=True)
+    assert said["errors"] == []
+    assert [one for one in said["messages"] if one["severity"] > 1] == []
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_plain_yaml_is_the_render(name: str) -> None:
+    assert (PLAIN / f"{name}.yaml").read_text(encoding="utf-8") == plain(name, examples()[name]), "run: make manifests"
+    assert sorted(path.stem for path in PLAIN.glob("*.yaml")) == EXAMPLES, "run: make manifests"
+
+
+def test_the_schema_knows_the_settings_that_there_are() -> None:
+    assert SCHEMA.read_text(encoding="utf-8") == schema(), "run: make manifests"
+
+
+def test_every_value_is_in_the_schema() -> None:
+    known = yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))
+    values = yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8"))
+
+    def compare(values: dict[str, Any], schema: dict[str, Any], path: str) -> None:
+        schema = known["$defs"]["group"] if schema.get("$ref") == "#/$defs/group" else schema
+        if not values or "properties" not in schema:
+            return
+        assert set(values) == set(schema["properties"]) - {"global"}, path
+        for name, value in values.items():
+            if isinstance(value, dict):
+                compare(value, schema["properties"][name], f"{path}.{name}")
+
+    compare(values, known, "values")
+
+
+def test_the_settings_of_the_service_arrive() -> None:
+    """Whatever is said of the service is in the args that raytile gets, and what nobody said fits the groups."""
+    values = examples()["spot-64"]
+    config = yaml.safe_load(one(documents(render(values)), "RayService")["spec"]["serveConfigV2"])
+    settings = config["applications"][0]["args"]["settings"]
+    assert settings.items() >= values["service"]["settings"].items()
+    assert settings["max_workers"] == 64 + 8
+    assert settings["worker_resources"] == {"num_gpus": 1}
+    own = {
+        **values["service"]["settings"],
+        "max_workers": 3,
+        "worker_resources": {"num_gpus": 0.5},
+        "max_pixels": 2**30,
+    }
+    values["service"]["settings"] = own
+    config = yaml.safe_load(one(documents(render(values)), "RayService")["spec"]["serveConfigV2"])
+    assert config["applications"][0]["args"]["settings"] == own
+
+
+def test_ray_derives_the_node_types() -> None:
+    """What KubeRay's autoscaler makes of a cluster: nodes from nothing to the maximum, with what workers ask for."""
+    from ray.autoscaler._private.kuberay import autoscaling_config as kuberay
+
+    for name, values in examples().items():
+        ((_, spec),) = clusters(documents(render(values)))
+        derived = kuberay._derive_autoscaling_config_from_ray_cr(
+            {"metadata": {"name": "raytile", "namespace": "raytile"}, "spec": spec}
+        )
+        types = derived["available_node_types"]
+        head = types.pop(derived["head_node_type"])
+        assert head["resources"]["CPU"] == 0
+        assert set(types) == set(values["workers"])
+        for group, said in values["workers"].items():
+            node = types[group]
+            assert (node["min_workers"], node["max_workers"]) == (said.get("minReplicas", 0), said["maxReplicas"]), name
+            assert node["resources"]["CPU"] == said.get("cpus", 4)
+            assert node["resources"].get("GPU", 0) == said.get("gpus", 0)
+            assert node["idle_timeout_s"] == said.get("idleTimeoutSeconds", 120)
+            assert node["labels"]["ray.io/market-type"] == said.get("market", "on-demand")
+    spot, steady = (clusters(documents(render(examples()["spot-64"])))[0][1]["workerGroupSpecs"][n] for n in (1, 0))
+    assert (spot["groupName"], steady["groupName"]) == ("spot", "on-demand")
+    assert spot["priority"] > steady["priority"]
+
+
+def test_the_rays_agree() -> None:
+    import ray
+
+    for document in (clusters(documents(render(values)))[0][1] for values in examples().values()):
+        assert document["rayVersion"] == ray.__version__
+
+
+def test_the_versions_agree() -> None:
+    import tomllib
+
+    chart = yaml.safe_load((CHART / "Chart.yaml").read_text(encoding="utf-8"))
+    project = tomllib.loads((CHART.parents[1] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert chart["appVersion"] == project["version"]
+
+
+@pytest.mark.parametrize("word", ["it's", 'say "a"', "a $HOME b", "`a`", "{a,b}", "a;b", "*", "", "-", "ä ö"])
+def test_the_words_of_a_job_are_kept(word: str) -> None:
+    """Through two shells: KubeRay's submitter's, and the one in which Ray runs the entrypoint."""
+    values = examples()["render"]
+    values["job"]["command"][2] = word
+    entrypoint = one(documents(render(values)), "RayJob")["spec"]["entrypoint"]
+    words = shlex.split(entrypoint)
+    assert words[: len(values["job"]["command"])] == values["job"]["command"]
+    assert shlex.split(shlex.join(words)) == words
+    assert words[-4:] == ["--workers", "1..16", "--worker-resources", '{"num_gpus":1}']
+
+
+def test_only_the_autoscaler_talks_to_kubernetes(made: list[Document]) -> None:
+    token = "/var/run/secrets/kubernetes.io/serviceaccount"
+    for pod in pods(made):
+        for box in pod.spec["containers"]:
+            assert token not in [mount["mountPath"] for mount in box["volumeMounts"]]
+    ((_, cluster),) = clusters(made)
+    assert token in [mount["mountPath"] for mount in cluster["autoscalerOptions"]["volumeMounts"]]
+    assert not [document for document in made if document["kind"] in ("Role", "RoleBinding", "Secret")]
+
+
+def test_redis_moves_the_head() -> None:
+    """With Redis Ray's state outlives the head: it is asked for its password, reached, and no eviction is refused."""
+    with_redis, without = (documents(render(examples()[name])) for name in ("spot-64", "one-gpu"))
+    options = clusters(with_redis)[0][1]["gcsFaultToleranceOptions"]
+    assert options["redisPassword"]["valueFrom"]["secretKeyRef"] == {"name": "raytile-redis", "key": "password"}
+    assert "gcsFaultToleranceOptions" not in clusters(without)[0][1]
+    assert [one["metadata"]["name"] for one in without if one["kind"] == "PodDisruptionBudget"] == ["raytile-head"]
+    assert not [one for one in with_redis if one["kind"] == "PodDisruptionBudget"]
+
+    def out(made: list[Document]) -> set[int]:
+        (policy,) = [
+            one for one in made if one["metadata"]["name"] == "raytile-head" and one["kind"] == "NetworkPolicy"
+        ]
+        return {port["port"] for rule in policy["spec"]["egress"] for port in rule["ports"]}
+
+    assert out(with_redis) - out(without) == {6379}
+
+
+def test_dashboards_and_alerts_come_from_their_folder() -> None:
+    values = examples()["spot-64"]
+    values["monitoring"] |= {"dashboards": True, "alerts": True}
+    made = documents(render(values))
+    folder = CHART.parents[1] / "dashboards"
+    alerts = yaml.safe_load((folder / "alerts.yaml").read_text(encoding="utf-8"))
+    assert one(made, "PrometheusRule")["spec"] == alerts
+    maps = {one["metadata"]["name"]: one for one in made if one["kind"] == "ConfigMap"}
+    assert set(maps) == {f"raytile-{path.stem}" for path in folder.glob("*.json")}, "link it in deploy/chart/files"
+    for path in folder.glob("*.json"):
+        found = maps[f"raytile-{path.stem}"]
+        assert found["metadata"]["labels"]["grafana_dashboard"] == "1"
+        assert yaml.safe_load(found["data"][f"raytile-{path.name}"]) == yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+def test_the_package_stands_alone(tmp_path: Path) -> None:
+    """A packed chart has what its links point to, and renders the same."""
+    from helm_python.chart import package
+
+    packed = Path(package(CHART, destination=tmp_path))
+    values = examples()["spot-64"] | {"monitoring": {"podMonitor": True, "alerts": True, "dashboards": True}}
+    assert render(values, chart=packed) == render(values)
+
+
+def test_names_that_a_service_must_not_have() -> None:
+    said = serve_config.problems(
+        "applications:\n  - {name: a, import_path: 'a:b', deployments: [{name: x, ray_actor_options: {num_gpu: 1}}]}"
+    )
+    assert said == [
+        "serveConfigV2.applications[0].deployments[0].ray_actor_options.num_gpu: no such name: did you mean num_gpus?"
+    ]
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda one: one.name)
+def test_faults_are_seen(mutation: Mutation, tmp_path: Path) -> None:
+    judged = SHARED.exists()
+    wanted = mutation.seen_by if judged else mutation.seen_by - {RAY}
+    if not wanted:
+        pytest.skip("KubeRay's schemas stand beside the project")
+    assert set(caught(mutation, tmp_path if judged else None)) == wanted
