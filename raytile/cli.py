@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from typer.exceptions import TyperException
 
-from raytile import cli_drain, cli_paint, cli_remote, cli_rework, cli_serve, cli_view
+from raytile import cli_drain, cli_paint, cli_remote, cli_rework, cli_serve, cli_top, cli_view
 from raytile.cli_options import (
     CanvasOptions,
     CanvasPlace,
@@ -129,6 +129,7 @@ for _again, _shown in (
 app.command("serve", epilog="**Example:** raytile serve --in-process --port 8000")(cli_serve.serve)
 app.command("view", epilog="**Example:** raytile view planet.zarr")(cli_view.view)
 app.add_typer(cli_serve.keys, name="keys")
+app.command("top", epilog="**Example:** raytile top --address 10.0.0.1:6379")(cli_top.top)
 app.command("drain", epilog="**Example:** raytile drain --seconds 90")(cli_drain.drain)
 
 

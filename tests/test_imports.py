@@ -46,6 +46,7 @@ BESIDE = {
     "cli_remote": "cli",
     "cli_rework": "cli",
     "cli_serve": "cli",
+    "cli_top": "cli",
     "cli_view": "cli",
     "manifest": "cli",
     "meter": "metrics",
@@ -56,6 +57,7 @@ BESIDE = {
     "reworks": "api",
     "series": "metrics",
     "scenes": "api",
+    "top": "cli",
     "pipeline": "api",
     "preview": "api",
     "taking": "api",
@@ -81,11 +83,12 @@ LIBRARIES = {
         "cli_remote.py",
         "cli_rework.py",
         "cli_serve.py",
+        "cli_top.py",
         "cli_view.py",
         "train/cli.py",
     ),
     "httpx2": ("remote.py",),
-    "rich": ("cli.py", "cli_paint.py", "cli_remote.py", "progress.py", "report.py", "train/*"),
+    "rich": ("cli.py", "cli_paint.py", "cli_remote.py", "cli_top.py", "progress.py", "report.py", "top.py", "train/*"),
 }
 # These rooms know nothing but the standard library and this.
 FRUGAL = {
