@@ -1,4 +1,4 @@
-"""Every example of values, rendered by a real Helm, before every judge there is; and seeded faults, each of them seen."""
+"""Every example of values, rendered by a real Helm, before every judge that there is; and seeded faults, all seen."""
 
 from __future__ import annotations
 

@@ -7,6 +7,9 @@
 {{- if not (regexMatch "^[a-z]([-a-z0-9]*[a-z0-9])?$" $name) -}}
 {{- fail (printf "name: %q: use small letters, digits and '-', a letter first" $name) -}}
 {{- end -}}
+{{- if eq .Values.image.tag "latest" -}}
+{{- fail "image.tag: latest is another image tomorrow, and then on some nodes only: name a version" -}}
+{{- end -}}
 {{- if not .Values.workers -}}
 {{- fail "workers: name at least one group, such as --set workers.gpu.gpus=1" -}}
 {{- end -}}
