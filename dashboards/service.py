@@ -30,7 +30,14 @@ def _now() -> list[Panel]:
             Line(zero(gauge("ray_serve_deployment_replica_healthy", how="sum"))),
             span=3,
         ),
-        number("Requests", "HTTP requests a second.", "reqps", Line(zero(rate(REQUESTS))), span=3, decimals=2),
+        number(
+            "Supervisors",
+            "That do their rounds: they give renders to workers. One for a service; for a while two during an upgrade. 0:"
+            " nothing is begun; replicas start another one when theirs is gone.",
+            "none",
+            Line(zero(gauge("ray_raytile_supervisors"))),
+            span=3,
+        ),
         number(
             "Faults",
             "Share of requests that were answered with a fault of ours (5xx). 0 is normal; a restart gives some.",

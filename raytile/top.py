@@ -214,7 +214,8 @@ def screen(known: Mapping[str, Any], shown: int | None = None) -> RenderableType
     if known["cost_per_hour"] is not None:
         cost = f"{_figure(known['cost_per_hour'])} an hour, {_figure(known['cost_per_megapixel'])} a megapixel"
     head.add_row("cost", cost)
-    trouble = {name.replace("_", " "): known[name] for name in ("rollbacks", "steps_redone", "store_errors")}
+    names = {"rollbacks": "roll-backs", "steps_redone": "steps redone", "store_errors": "store errors"}
+    trouble = {words: known[name] for name, words in names.items()}
     style = "red" if known["store_errors"] else ""
     head.add_row("so far", Text(f"{known['snapshots']} snapshots, {_listed(trouble)}", style=style))
     blocks: list[RenderableType] = [head, Text(), _place_table(places[:shown])]
