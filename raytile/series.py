@@ -41,6 +41,7 @@ SERIES: Mapping[str, Series] = {
         "histogram", "From the claim of a render to its end.", {"state": ENDS}, (1, 5, 15, 60, 300, 900, 3600, 14400)
     ),
     "raytile_workers": Series("gauge", "Workers now.", {"state": ("working", "idle", "coming")}),
+    "raytile_supervisors": Series("gauge", "Supervisors of services that do their rounds."),
     "raytile_worker_changes_total": Series(
         "counter", "Workers that came and went.", {"kind": ("joined", "left", "lost", "hired")}
     ),

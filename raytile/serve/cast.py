@@ -19,7 +19,7 @@ from raytile.engine.ray.lent import Grant, LentPool, Loans
 from raytile.engine.ray.verdict import Place
 from raytile.errors import CanvasError, first_line
 from raytile.events import Event, StepDone
-from raytile.meter import Book
+from raytile.meter import Batch, Book
 from raytile.metrics import Reporter, shared_meter
 from raytile.serve.desk import open_records
 from raytile.serve.leases import BEATS
@@ -325,9 +325,9 @@ class SupervisorActor:
         self._asked = time.monotonic()
         self._pause = settings.lease / BEATS
         records = open_records(settings, time.time)
-        book = Book()
-        self._supervisor = Supervisor(settings, records, self._cast, token, book, time.monotonic)
-        self._reporter = Reporter(book.batch, lambda: shared_meter(token))
+        self._book = Book()
+        self._supervisor = Supervisor(settings, records, self._cast, token, self._book, time.monotonic)
+        self._reporter = Reporter(self._batch, lambda: shared_meter(token))
         self._threads = [
             threading.Thread(target=run, name=run.__name__, daemon=True) for run in (self._beat, self._run)
         ]
@@ -356,6 +356,10 @@ class SupervisorActor:
             if time.monotonic() - self._asked > ABSENT:
                 self._abandon()
             self._turn.wait(TURN)
+
+    def _batch(self) -> Batch:
+        self._book.gauge("raytile_supervisors", int(self._supervisor.stats()["ready"]))
+        return self._book.batch()
 
     def _abandon(self) -> None:
         """The service was taken down: nobody is left who could."""

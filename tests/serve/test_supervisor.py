@@ -10,7 +10,7 @@ import pytest
 
 from raytile.canvas.bytes import MemoryBytes
 from raytile.errors import CanvasError
-from raytile.meter import Book
+from raytile.meter import Book, key
 from raytile.plan.request import RenderRequest
 from raytile.serve.feed import read_feed
 from raytile.serve.names import RENDER, new_id
@@ -170,6 +170,37 @@ def test_a_driver_that_dies_again_and_again_ends_its_render() -> None:
     assert (record.state, world.records.queued_ids()) == ("failed", [])
     assert str(DEATHS) in str(record.error)
     assert [event["event"] for event in read_feed(world.records.objects, id)][-1:] == ["failed"]
+
+
+def test_what_metrics_show_of_a_service() -> None:
+    """Its queue, its workers and their price, how renders ended and how long they waited."""
+    world = World(workers=1, price_per_worker_hour=36.0)
+    gone, finished, failed = world.add(), world.add(), world.add()
+    world.records.change(gone, lambda record: record.but(cancel_asked=True))
+    world.rounds(2, seconds=1.0)
+    counts = world.book.batch()
+    assert counts.counts[key("raytile_renders_ended_total", {"state": "cancelled"})] == 1
+    told = {(name, *(value for _, value in labels)): value for (name, labels), value in counts.gauges.items()}
+    assert (told["raytile_renders", "queued"], told["raytile_renders", "running"]) == (1, 1)
+    assert (told["raytile_workers", "working"], told["raytile_workers", "coming"]) == (1, 0)
+    world.rounds(10, seconds=1.0)
+    assert world.book.batch().counts[key("raytile_cost_total", {})] == pytest.approx(10 * 36 / 3600)
+    (first,) = world.stage.open_
+    world.records.change(first, lambda record: record.but(state="finished", ended=world.now))
+    world.stage.close(first, "finished")
+    world.rounds()
+    (second,) = world.stage.open_
+    for _ in range(DEATHS):
+        world.stage.close(second, None)
+        world.rounds()
+    batch = world.book.batch()
+    ended = {dict(labels)["state"]: n for (name, labels), n in batch.counts.items() if name.endswith("ended_total")}
+    assert {first, second} == {finished, failed}
+    assert ended == {"finished": 1, "failed": 1}
+    seen = [(name, labels) for (name, labels), _ in batch.seen]
+    assert seen.count(("raytile_render_seconds", (("state", "failed"),))) == 1
+    assert seen.count(("raytile_queue_wait_seconds", ())) == 1  # the first waited before, and a render waits once
+    assert {value for (name, _), value in batch.gauges.items() if name == "raytile_renders"} == {0}
 
 
 def test_another_service_is_left_alone_while_it_shows_life_and_taken_over_after_a_lease() -> None:
