@@ -32,8 +32,8 @@ def _now() -> list[Panel]:
         ),
         number(
             "Supervisors",
-            "That do their rounds: they give renders to workers. One for a service; for a while two during an upgrade. 0:"
-            " nothing is begun; replicas start another one when theirs is gone.",
+            "That do their rounds: they give renders to workers. One for a service; for a while two during an upgrade."
+            " 0: nothing is begun; replicas start another one when theirs is gone.",
             "none",
             Line(zero(gauge("ray_raytile_supervisors"))),
             span=3,
