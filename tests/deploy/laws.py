@@ -57,6 +57,8 @@ def pods_are_restricted(documents: Sequence[Document]) -> Iterator[str]:
             yield f"{pod.path}: takes part in its host"
         if spec.get("automountServiceAccountToken") is not False:
             yield f"{pod.path}: every container gets the token of Kubernetes"
+        if spec.get("enableServiceLinks") is not False:
+            yield f"{pod.path}: a Service named raytile would set RAYTILE_PORT"
         if spec.get("restartPolicy") != "Never":
             yield f"{pod.path}: restartPolicy is not Never, as autoscaler v2 needs it"
         for volume in spec.get("volumes", []):
@@ -210,7 +212,7 @@ def commands_are_known(documents: Sequence[Document]) -> Iterator[str]:
     ]
     jobs = [shlex.split(document["spec"]["entrypoint"]) for document in documents if document["kind"] == "RayJob"]
     for words in [*filter(None, said), *jobs]:
-        yield from _parsed(words)
+        yield from command_problems(words)
     for words in jobs:
         if words[:2] == ["raytile", "render"] and "--resume" not in words:
             yield "RayJob: a second try would not go on: no --resume"
@@ -259,7 +261,7 @@ def _bytes(quantity: str) -> int:
     return int(quantity[:-2]) * units[quantity[-2:]]
 
 
-def _parsed(words: list[str]) -> Iterator[str]:
+def command_problems(words: list[str]) -> Iterator[str]:
     """Whether raytile's own command line takes the words; nothing is run."""
     from typer.exceptions import TyperException
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from pathlib import Path
 from typing import Any
@@ -147,6 +148,74 @@ def test_the_words_of_a_job_are_kept(word: str) -> None:
     assert words[-4:] == ["--workers", "1..16", "--worker-resources", '{"num_gpus":1}']
 
 
+EVERYTHING: dict[str, Any] = {
+    "name": "other",
+    "image": {"repository": "registry.example.org:5000/raytile", "tag": "0.1.0", "pullSecrets": ["registry"]},
+    "auth": {"secret": "token"},
+    "volumes": {"models": "models", "store": "store"},
+    "s3": {"endpoint": "https://minio.example.org", "region": "eu", "secret": "s3"},
+    "serviceAccount": {"name": "mine"},
+    "env": [{"name": "A", "value": "b"}, {"name": "A_TOKEN", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}],
+    "service": {"settings": {"store": "/store/here"}, "upgrade": {"type": "None"}},
+    "head": {
+        "priorityClassName": "high",
+        "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [
+            {"matchExpressions": [{"key": "pool", "operator": "In", "values": ["system"]}]}]}}},
+    },
+    "workers": {
+        "one": {"gpus": 2, "hosts": 2, "maxReplicas": 3, "labels": {"zone": "a"}, "runtimeClassName": "nvidia"},
+        "two": {"cpus": 8, "topologySpread": [
+            {"maxSkew": 1, "topologyKey": "kubernetes.io/hostname", "whenUnsatisfiable": "DoNotSchedule"}]},
+    },
+    "redis": {"address": "redis:6379"},
+    "networkPolicy": {"extraEgress": [{"to": [{"ipBlock": {"cidr": "169.254.170.23/32"}}], "ports": [{"port": 80}]}]},
+    "ingress": {"enabled": True, "annotations": {"cert-manager.io/cluster-issuer": "letsencrypt"}},
+    "monitoring": {"podMonitor": True, "alerts": True, "dashboards": True},
+}  # fmt: skip
+JOB = {
+    "command": ["raytile", "batch", "/job/a.jsonl", "--out", "/store/a", "--workers", "2"],
+    "files": {"a.jsonl": "{}\n", "scene.yaml": "prompt: an island\n"},
+}
+
+
+@pytest.mark.parametrize(
+    "more",
+    [{"mode": "service"}, {"mode": "cluster"}, {"mode": "job", "job": JOB},
+     {"mode": "job", "job": {**JOB, "submissionMode": "HTTPMode", "shutdownAfterFinished": False}}],
+    ids=["service", "cluster", "job", "job over HTTP"],
+)  # fmt: skip
+def test_every_option_renders(more: dict[str, Any], tmp_path: Path) -> None:
+    made = documents(render({**EVERYTHING, **more}, name="r", namespace="n"))
+    assert manifests.core_problems(made) == []
+    assert laws.problems(made) == []
+    if SHARED.exists():
+        assert manifests.ray_problems(made, tmp_path) == []
+    assert {document["metadata"]["namespace"] for document in made} == {"n"}
+    assert not [document for document in made if document["kind"] == "ServiceAccount"]
+    ((_, cluster),) = clusters(made)
+    assert {pod.spec["serviceAccountName"] for pod in pods(made) if "submitter" not in pod.path} == {"mine"}
+    assert cluster["authOptions"]["secretName"] == "token"
+    assert [mount["mountPath"] for mount in pods(made)[1].container["volumeMounts"]][3:5] == ["/models", "/store"]
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_the_notes_name_commands_that_are_known(name: str) -> None:
+    from helm_python.chart import Chart
+
+    with Chart.load(CHART) as chart:
+        notes = chart.render(examples()[name], name="r", namespace="n")["raytile/templates/NOTES.txt"]
+    said = [shlex.split(line.partition(" -- ")[2]) for line in notes.splitlines() if " -- raytile " in line]
+    assert len(said) == (examples()[name]["mode"] != "job")
+    assert [problem for words in said for problem in laws.command_problems(words)] == []
+    assert "kubectl -n n " in notes
+    assert "<no value>" not in notes
+
+
+def test_without_network_policies_there_are_none() -> None:
+    made = documents(render(examples()["one-gpu"] | {"networkPolicy": {"enabled": False}}))
+    assert not [document for document in made if document["kind"] == "NetworkPolicy"]
+
+
 def test_only_the_autoscaler_talks_to_kubernetes(made: list[Document]) -> None:
     token = "/var/run/secrets/kubernetes.io/serviceaccount"
     for pod in pods(made):
@@ -187,7 +256,7 @@ def test_dashboards_and_alerts_come_from_their_folder() -> None:
     for path in folder.glob("*.json"):
         found = maps[f"raytile-{path.stem}"]
         assert found["metadata"]["labels"]["grafana_dashboard"] == "1"
-        assert yaml.safe_load(found["data"][f"raytile-{path.name}"]) == yaml.safe_load(path.read_text(encoding="utf-8"))
+        assert json.loads(found["data"][f"raytile-{path.name}"]) == json.loads(path.read_text(encoding="utf-8"))
 
 
 def test_the_package_stands_alone(tmp_path: Path) -> None:

@@ -182,6 +182,7 @@ template:
   spec:
     serviceAccountName: {{ include "raytile.account" . }}
     automountServiceAccountToken: false
+    # A Service named raytile would come as RAYTILE_PORT, which is a setting.
     enableServiceLinks: false
     restartPolicy: Never
     terminationGracePeriodSeconds: {{ add .Values.drain.raySeconds 30 }}
