@@ -243,7 +243,7 @@ LAWS: tuple[Law, ...] = (
 
 
 def problems(documents: Sequence[Document]) -> list[str]:
-    found = []
+    found: list[str] = []
     for law in LAWS:
         try:
             found += law(documents)

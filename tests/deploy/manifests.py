@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import io
 import json
@@ -55,10 +56,9 @@ def core_problems(documents: Sequence[Document]) -> list[str]:
 @cache
 def _kubernetes() -> ModuleType:
     """kubernetes-validate, with its schemas read once: a megabyte for each object otherwise."""
-    import kubernetes_validate.utils
-
-    kubernetes_validate.utils.schema_contents = cache(kubernetes_validate.utils.schema_contents)
-    return kubernetes_validate
+    module = importlib.import_module("kubernetes_validate")
+    module.utils.schema_contents = cache(module.utils.schema_contents)
+    return module
 
 
 def _strictly(document: Document) -> Iterator[str]:

@@ -88,7 +88,8 @@ def _m(name: str, example: str, change: Callable[[dict[str, Document]], object],
 
 
 GPU, SPOT = "one-gpu", "spot-64"
-OFF_TOKEN = {"name": "AWS_SECRET_ACCESS_KEY", "value": "in the open"}
+HOST: Document = {"name": "host", "hostPath": {"path": "/"}}
+OPEN_SECRET = {"name": "AWS_SECRET_ACCESS_KEY", "value": "in the open"}
 
 MUTATIONS = (
     # Values: Helm itself refuses them, by the schema or by a check of the chart.
@@ -104,7 +105,7 @@ MUTATIONS = (
     _v("a store that pods do not share", GPU, lambda v: v["service"]["settings"].update(store="/tmp/store")),
     _v("a floating tag", GPU, lambda v: v.update(image={"tag": "latest"})),
     _v("a service without keys", GPU, lambda v: v["service"]["settings"].update(keys="off")),
-    _v("a raw secret in values", GPU, lambda v: v.update(env=[OFF_TOKEN])),
+    _v("a raw secret in values", GPU, lambda v: v.update(env=[OPEN_SECRET])),
     _v("drain of the wrong type", GPU, lambda v: v.update(drain={"seconds": "long"})),
     _v("a name too long", GPU, lambda v: v.update(name=""), release="r" * 48),
     _v("a render that cannot be repeated", "render", lambda v: v["job"]["command"].remove("--resume")),
@@ -139,7 +140,7 @@ MUTATIONS = (
     _m("a container as root", GPU, lambda m: _box(m)["securityContext"].update(runAsNonRoot=False), LAWS),
     _m("a writable root", GPU, lambda m: _box(m)["securityContext"].update(readOnlyRootFilesystem=False), LAWS),
     _m("a group without resources", GPU, lambda m: _box(m).pop("resources"), LAWS),
-    _m("a raw secret", GPU, lambda m: _box(m)["env"].append(OFF_TOKEN), LAWS),
+    _m("a raw secret", GPU, lambda m: _box(m)["env"].append(OPEN_SECRET), LAWS),
     _m("a variable twice", GPU, lambda m: _box(m)["env"].append(dict(_box(m)["env"][0])), LAWS),
     _m("killed in its drain", GPU, lambda m: _pod(m).update(terminationGracePeriodSeconds=90), LAWS),
     _m("a command that is not known", GPU, lambda m: _drain(m).append("--soon"), LAWS),
@@ -152,7 +153,6 @@ MUTATIONS = (
     _m("misspelt name in Serve", GPU, lambda m: _serve(m, "import_path", "importpath"), LAWS),
     _m("misspelt setting in Serve", GPU, lambda m: _serve(m, "max_workers", "max_worker"), LAWS),
 )  # fmt: skip
-HOST = {"name": "host", "hostPath": {"path": "/"}}
 
 
 def _paths(made: dict[str, Document]) -> list[Document]:
