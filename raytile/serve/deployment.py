@@ -14,7 +14,7 @@ from hashlib import sha256
 from typing import Any
 
 import ray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ray import serve
 
 from raytile import __version__
@@ -110,11 +110,16 @@ class Args(BaseModel):
     settings: dict[str, Any] = Field(default_factory=dict)
 
 
-def build(args: Args) -> serve.Application:
-    """The application, for `serve run raytile.serve:build` and configuration files.
+def build(args: Args | dict[str, Any]) -> serve.Application:
+    """The application, for `serve run raytile.serve:build` and configuration files; Ray gives what stands there.
 
     Ray's proxies listen where Serve is told to, which nobody tells us: unless the settings say that it is loopback,
     every request needs a key. Raises `InvalidRequest`."""
+    try:
+        args = Args.model_validate(args)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise InvalidRequest(f"args: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
     elsewhere = {} if os.environ.get(f"{PREFIX}HOST") else {"host": "0.0.0.0"}
     settings = Settings.load(**{**elsewhere, **args.settings})
     if settings.keys == "off" and not is_loopback(settings):

@@ -30,3 +30,18 @@ def test_where_proxies_listen_is_not_known_so_keys_are_wanted() -> None:
     with pytest.raises(InvalidRequest, match="loopback"):
         raytile.serve.build(Args(settings={"keys": "off"}))
     assert raytile.serve.build(Args(settings={"keys": "off", "host": "127.0.0.1"}))
+
+
+def test_ray_gives_the_builder_what_stands_in_a_configuration(tmp_path: Path) -> None:
+    from ray import serve
+    from ray.serve._private.api import call_user_app_builder_with_args_if_necessary as build
+
+    said = {"replicas": "2", "settings": {"store": str(tmp_path)}}
+    assert isinstance(build(raytile.serve.build, said), serve.Application)
+    for wrong, words in (
+        ({"replcas": 2}, "args: replcas: Extra inputs"),
+        ({"replicas": 0}, "args: replicas: Input should be greater"),
+        ({"settings": {"max_stepz": 7}}, "max_stepz"),
+    ):
+        with pytest.raises(InvalidRequest, match=words):
+            build(raytile.serve.build, wrong)
