@@ -227,27 +227,31 @@ def screen(known: Mapping[str, Any], shown: int | None = None) -> RenderableType
     return Group(*blocks)
 
 
+SHORT = {"predict": "pred", "exchange": "exch", "decode": "dec"}
+NAME = 14
+"""Characters of a worker's node; pods differ in the last ones."""
+
+
 def _place_table(places: Sequence[Mapping[str, Any]]) -> RenderableType:
     if not places:
         return Text("no workers now")
-    table = _table("worker on", "slot", "step", "x median", "busy", *PARTS, "memory", "device", "")
+    kinds = {"rss": "memory"} | ({"device": "GPU"} if any(one["device_bytes"] for one in places) else {})
+    parts = [SHORT.get(part, part) for part in PARTS]
+    table = _table("worker on", "slot", "step", "x med", "busy", *parts, *kinds.values())
     for one in places:
-        times = one["times_median"] or 0
-        style = "bold red" if one["slow"] else "yellow" if times >= SLOWISH else ""
-        parts = one["parts"]
+        node, times, shares = one["node"], one["times_median"] or 0, one["parts"] or {}
         table.add_row(
-            one["node"],
+            ("! " if one["slow"] else "") + (node if len(node) <= NAME else f"…{node[1 - NAME :]}"),
             one["slot"],
             "-" if one["step_seconds"] is None else f"{one['step_seconds']:.3g} s",
             f"{times:.2f}" if times else "-",
             _percent(one["busy"]),
-            *(_percent(parts[part] if parts else None) for part in PARTS),
-            size(one["rss_bytes"] or 0),
-            size(one["device_bytes"]) if one["device_bytes"] else "-",
-            "slow" if one["slow"] else "",
-            style=style,
+            *(_percent(shares.get(part)) for part in PARTS),
+            *(size(one[f"{kind}_bytes"] or 0) for kind in kinds),
+            style="bold red" if one["slow"] else "yellow" if times >= SLOWISH else "",
         )
-    return table
+    slow = Text(f"! slow: a step costs it {SLOW:g} times the median or more", style="red")
+    return Group(table, slow) if any(one["slow"] for one in places) else table
 
 
 def _node_table(nodes: Sequence[Mapping[str, Any]]) -> RenderableType:
@@ -264,10 +268,11 @@ def _node_table(nodes: Sequence[Mapping[str, Any]]) -> RenderableType:
     return table
 
 
-def _table(*heads: str) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for place, head in enumerate(heads):
-        table.add_column(head, justify="left" if not place or not head else "right", overflow="fold")
+def _table(first: str, *heads: str) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+    table.add_column(first, no_wrap=True)
+    for head in heads:
+        table.add_column(head, justify="right", no_wrap=True)
     return table
 
 
@@ -280,4 +285,4 @@ def _figure(value: float | None) -> str:
 
 
 def _percent(value: float | None, of: int = 100) -> str:
-    return "-" if value is None else f"{value * of:.0f} %"
+    return "-" if value is None else f"{value * of:.0f}%"

@@ -164,13 +164,18 @@ def test_of_two_workers_none_is_called_slow() -> None:
     assert [one["times_median"] for one in known["places"]] == [None, None]
 
 
-def test_the_table_names_workers_marks_the_slow_one_and_fits_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_table_names_workers_marks_the_slow_one_and_fits_a_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
     with served(lambda asked: (200, shown(cluster(100.0 * asked)) + node("10.0.0.1", 3e9))) as url:
         assert main(["top", "--url", url, "--once", "--over", "0.2"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert max(map(len, lines)) <= 120
-    (marked,) = [line for line in lines if "slow" in line.split()]
-    assert marked.split()[:2] == ["n2", "10"]
+    assert max(map(len, lines)) <= 80
+    marked, why = (line for line in lines if line.startswith("!"))
+    assert marked.split()[:3] == ["!", "n2", "10"]
+    assert why.startswith("! slow: ")
+    assert all(len(line.split()) == 13 for line in lines if line.startswith(("n1", "n2")))
     assert any("no price set" in line for line in lines)
     assert any("3 store errors" in line for line in lines)
     assert any(line.startswith("10.0.0.1") for line in lines)
@@ -182,7 +187,7 @@ def test_a_small_screen_shows_the_slow_one_and_says_how_many_more_there_are() ->
     console.print(screen(known, 1))
     text = console.export_text()
     assert "and 3 workers more" in text
-    assert "slow" in text
+    assert "! n2" in text
 
 
 @pytest.mark.parametrize(
