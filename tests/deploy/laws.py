@@ -9,7 +9,7 @@ from functools import cache
 
 from typer.core import TyperGroup
 
-from tests.deploy import serve_config
+from tests.deploy import serving
 from tests.deploy.manifests import Document, Pod, clusters, pods
 
 Law = Callable[[Sequence[Document]], Iterator[str]]
@@ -221,7 +221,7 @@ def commands_are_known(documents: Sequence[Document]) -> Iterator[str]:
 def serve_config_is_known(documents: Sequence[Document]) -> Iterator[str]:
     for document in documents:
         if document["kind"] == "RayService":
-            yield from serve_config.problems(document["spec"].get("serveConfigV2", ""))
+            yield from serving.problems(document["spec"].get("serveConfigV2", ""))
 
 
 LAWS: tuple[Law, ...] = (

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from deploy.render import CHART, PLAIN, SCHEMA, documents, examples, plain, render, schema
-from tests.deploy import laws, manifests, serve_config
+from tests.deploy import laws, manifests, serving
 from tests.deploy.manifests import SHARED, Document, clusters, pods
 from tests.deploy.mutations import MUTATIONS, RAY, Mutation, caught
 
@@ -269,7 +269,7 @@ def test_the_package_stands_alone(tmp_path: Path) -> None:
 
 
 def test_names_that_a_service_must_not_have() -> None:
-    said = serve_config.problems(
+    said = serving.problems(
         "applications:\n  - {name: a, import_path: 'a:b', deployments: [{name: x, ray_actor_options: {num_gpu: 1}}]}"
     )
     assert said == [
