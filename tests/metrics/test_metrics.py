@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raytile.api import render
+from raytile.errors import InvalidRequest
 from raytile.events import (
     Counts,
     Event,
@@ -30,8 +31,8 @@ from raytile.events import (
     WorkerReady,
     WorkerReleased,
 )
-from raytile.meter import KEPT, MOST, SILENT, Batch, key
-from raytile.metrics import About, Metrics
+from raytile.meter import KEPT, MOST, SILENT, Batch, Book, key
+from raytile.metrics import About, Metrics, Reporter, Send
 from raytile.plan.request import RenderRequest
 from tests.metrics.shown import Cluster
 
@@ -222,6 +223,27 @@ def test_two_renders_add_up(cluster: Cluster) -> None:
     one.end()
     assert cluster.shown.total("raytile_renders", state="running") == 1
     two.end()
+
+
+@pytest.mark.parametrize("price", ["cheap", "-1", "inf", "nan"])
+def test_a_price_that_is_none_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, price: str) -> None:
+    monkeypatch.setenv("RAYTILE_PRICE_PER_WORKER_HOUR", price)
+    with pytest.raises(InvalidRequest, match=f"got {price}; see RAYTILE_PRICE_PER_WORKER_HOUR"):
+        render(RenderRequest.parse(prompt="x", width=64, height=64, model="toy"), tmp_path / "c.zarr", in_process=True)
+
+
+def test_metrics_that_cannot_be_sent_hurt_nobody_and_the_last_batch_says_so() -> None:
+    told: list[bool] = []
+    tries = iter([OSError("no meter yet")])
+
+    def find() -> Send:
+        for error in tries:
+            raise error
+        return lambda _, over: told.append(over)
+
+    reporter = Reporter(Book().batch, find)
+    reporter.close()
+    assert told == [True]
 
 
 def test_a_label_that_nobody_bounds_is_bounded(cluster: Cluster) -> None:

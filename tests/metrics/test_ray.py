@@ -49,7 +49,7 @@ def scraped() -> Scrape:
 
 def until(holds: Callable[[Scrape], bool]) -> Scrape:
     """What is shown once something holds; Ray shows what is new every ten seconds."""
-    end = time.monotonic() + 60
+    end = time.monotonic() + 240
     while not holds(shown := scraped()):
         assert time.monotonic() < end, "metrics do not say so"
         time.sleep(0.5)
