@@ -234,7 +234,7 @@ NAME = 14
 
 def _place_table(places: Sequence[Mapping[str, Any]]) -> RenderableType:
     if not places:
-        return Text("no workers now")
+        return Text("no worker is part of a render now")
     kinds = {"rss": "memory"} | ({"device": "GPU"} if any(one["device_bytes"] for one in places) else {})
     parts = [SHORT.get(part, part) for part in PARTS]
     table = _table("worker on", "slot", "step", "x med", "busy", *parts, *kinds.values())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -224,6 +225,14 @@ def test_no_ray_is_one_line_that_names_the_fix(
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     assert "check --address" in refused(capsys, "--address", gone)
     assert "http://HOST:8080/metrics" in refused(capsys, "--url", "10.0.0.1:8080")
+
+
+@pytest.mark.ray
+def test_ray_tells_where_its_nodes_show_their_metrics(ray_cluster: str) -> None:
+    from raytile.engine.ray.draining import Cluster
+
+    (url,) = Cluster(ray_cluster).exporters()
+    assert re.fullmatch(rf"http://{ray_cluster.rpartition(':')[0]}:[1-9]\d*/metrics", url)
 
 
 def test_garbage_is_no_exposition() -> None:
