@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shlex
@@ -65,12 +64,6 @@ def stages(file: Path = DOCKERFILE) -> tuple[dict[str, str], list[Stage]]:
             name, _, default = value.partition("=")
             arguments[name] = default
     return arguments, found
-
-
-def shell(stage_list: list[Stage]) -> list[str]:
-    """The shell that RUN uses, which the first stage sets for all."""
-    (value,) = [value for stage in stage_list for value in stage.values("SHELL")]
-    return [str(word) for word in json.loads(value)]
 
 
 def context(root: Path = ROOT) -> list[str]:

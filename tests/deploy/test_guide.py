@@ -123,10 +123,10 @@ def test_commands_for_a_cluster_name_what_is_there(block: guides.Block, place: S
     text = re.sub(r"-- raytile top --once", "-- true", block.text)
     ran(place, f"head=pod/raytile-head-x7k2p\n{text}")
     calls = [line for line in block.text.splitlines() if line.split()[0] in ("kubectl", "helm")]
-    assert guides.check(_with_first_values(place), place.folder) == len(calls)
+    assert guides.check(with_first_values(place), place.folder) == len(calls)
 
 
-def _with_first_values(place: Shell) -> list[list[str]]:
+def with_first_values(place: Shell) -> list[list[str]]:
     """An upgrade that reuses the values begins with those of the installation."""
     first = ["-f", "deploy/values/one-gpu.yaml"]
     told = place.told()
