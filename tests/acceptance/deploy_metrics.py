@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ FIRST, RENDERS = 10, 50
 EVERY = 2
 """Seconds from scrape to scrape."""
 LONG = {"prompt": "b", "width": 1024, "height": 768, "steps": 24, "model": "toy", "levels": 1, "sync": "overlap"}
+SMALL = {"prompt": "c", "width": 64, "height": 64, "steps": 2, "model": "toy"}
 OF_A_GPU = "ray_node_gpus"
 """Where there is no GPU, Ray shows no series of GPUs: the one thing that need not return data."""
 
@@ -54,6 +55,7 @@ class Prometheus:
                 }
             ],
         }
+        self.empty = board_queries("5m", "1h")
         file = place / "prometheus.json"
         file.write_text(json.dumps(config))  # which is YAML
         beside = Path(sys.executable).parent / "prometheus"
@@ -68,6 +70,20 @@ class Prometheus:
             )  # fmt: skip
         self._client = httpx2.Client(base_url=self.url, timeout=30.0)
         clusters.wait_for(self._ready, 60, lambda: (place / "prometheus.log").read_text()[-2000:])
+
+    def look(self) -> None:
+        """See which queries that had no data yet have some now."""
+        self.empty = [one for one in self.empty if not self.ask(one.expression)]
+
+    def wait(self, service: services.Service, holds: Callable[[], bool]) -> None:
+        """Until something holds; clients ask the service meanwhile, and somebody looks at the dashboards."""
+        end = time.monotonic() + 600
+        while not holds():
+            assert time.monotonic() < end, f"it never was so: {service.stats()}"
+            service.client.get("/v1/renders")
+            self.look()
+            time.sleep(EVERY)
+        self.look()
 
     def _ready(self) -> bool:
         try:
@@ -112,28 +128,31 @@ def own(address: str, out: Path, workers: int = 1, **wish: Any) -> subprocess.Po
 def live(service: services.Service, prometheus: Prometheus, address: str, place: Path) -> int:
     """Something of everything, while all of it is there: renders of a service and of their own, a worker and two
     drivers killed. Returns how many have finished."""
+    ids = [service.paint(**SMALL)]  # by itself: of a histogram that begins with its only value, no rate is known
+    prometheus.wait(service, lambda: service.states()["finished"] == 1)
+    prometheus.wait(service, lambda: prometheus.value("ray_raytile_queue_wait_seconds_count") == 1)
+    prometheus.wait(service, lambda: not service.pids("worker"))
     other = own(address, place / "own.zarr", 2, **LONG)
-    clusters.wait_for(lambda: prometheus.value("ray_raytile_steps_total") >= 4, 240)
-    service.kill("worker")  # the service has none yet
+    prometheus.wait(service, lambda: prometheus.value('ray_raytile_worker_steps_total{slot="1"}') >= 4)
+    service.kill("worker")  # the service has none now
     say("a worker is dead")
-    ids = [service.paint(**{**LONG, "seed": seed}) for seed in range(2)]
+    ids += [service.paint(**{**LONG, "seed": seed}) for seed in range(2)]
     doomed = own(address, place / "doomed.zarr", **LONG)
-    clusters.wait_for(lambda: prometheus.value('ray_raytile_workers{state="working"}') >= 2, 240)
+    prometheus.wait(service, lambda: prometheus.value('ray_raytile_workers{state="working"}') >= 2)
     service.kill("driver")
     doomed.kill()
     doomed.wait()
     say("two drivers are dead")
     service.client.get("/v1/renders/none")
-    clusters.wait_for(lambda: service.states()["finished"] >= 1, 600, lambda: str(service.states()))
+    prometheus.wait(service, lambda: service.states()["finished"] == len(ids))
     assert other.wait(600) == 0, "the render of its own failed"
     return len(ids) + 1
 
 
 def fleeting(address: str, place: Path, first: int, last: int) -> None:
     """Small renders, each in a process of its own that is gone after it."""
-    wish = {"prompt": "c", "width": 64, "height": 64, "steps": 2, "model": "toy"}
     for number in range(first, last, 2):
-        two = [own(address, place / f"small-{one}.zarr", **wish, seed=one) for one in (number, number + 1)]
+        two = [own(address, place / f"small-{one}.zarr", **SMALL, seed=one) for one in (number, number + 1)]
         assert [one.wait(300) for one in two] == [0, 0]
         say(f"{number + 2} renders")
 
@@ -159,17 +178,14 @@ def main() -> None:
         ):
             begun = time.monotonic()
             renders = live(service, prometheus, cluster.address, place)
-            queries, alerts = board_queries("5m", "1h"), alert_queries()
+            ended = 'sum(ray_raytile_renders_ended_total{state="finished"})'
+            prometheus.wait(service, lambda: prometheus.value(ended) >= renders)
+            prometheus.wait(service, lambda: prometheus.value("ray_raytile_renders") == 0)
+            figures["life_seconds"] = round(time.monotonic() - begun, 1)
+            queries, alerts, empty = board_queries("5m", "1h"), alert_queries(), prometheus.empty
             for query in (*queries, *alerts):
                 promql_parser.parse(query.expression)
                 prometheus.ask(query.expression)
-            empty = [one for one in queries if not prometheus.ask(one.expression)]  # the last render works, or has just
-            clusters.wait_for(lambda: service.states()["finished"] == renders - 1, 600, lambda: str(service.states()))
-            ended = 'sum(ray_raytile_renders_ended_total{state="finished"})'
-            clusters.wait_for(lambda: prometheus.value(ended) >= renders, 60)
-            clusters.wait_for(lambda: prometheus.value("ray_raytile_renders") == 0, 60)
-            figures["life_seconds"] = round(time.monotonic() - begun, 1)
-            empty = [one for one in empty if not prometheus.ask(one.expression)]
             figures["queries"], figures["alerts"] = len(queries), len(alerts)
             figures["empty"] = [f"{one.where}: {one.panel}: {one.expression}" for one in empty]
             checks["every query returns data"] = not [one for one in empty if OF_A_GPU not in one.expression]
@@ -180,7 +196,7 @@ def main() -> None:
                 [], ["raytile_worker_memory_bytes"],
             )  # fmt: skip
 
-            pixels = renders * LONG["width"] * LONG["height"]  # type: ignore[operator]
+            pixels = 3 * 1024 * 768 + 64 * 64
             figures["pixels"], figures["pixels painted"] = prometheus.value("sum(ray_raytile_pixels_total)"), pixels
             checks["pixels are those of the renders, and what dead drivers painted"] = figures["pixels"] >= pixels
             lost = prometheus.value('sum(ray_raytile_worker_changes_total{kind="lost"})')
