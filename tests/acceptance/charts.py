@@ -68,6 +68,12 @@ def deploy(place: Path, serve_config: str, dashboard: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
+def told(dashboard: str) -> str:
+    """What Serve says of its applications."""
+    command = [str(Path(sys.executable).with_name("serve")), "status", "--address", dashboard]
+    return subprocess.run(command, capture_output=True, text=True).stdout
+
+
 class Service:
     """The deployed service, asked over HTTP with a key of its own."""
 
@@ -115,7 +121,8 @@ def preempt(place: Path, address: str, seconds: float) -> dict[str, Any]:
     victims = [each for each in _family(place) if "raylet/raylet" in _title(each) and _node(each) == node]
     slay([pid for each in victims for pid in (each.pid, *(child.pid for child in each.children(recursive=True)))])
     say("preempted:", said.strip(), f"after {took:.1f} s")
-    return {"drained_in": round(took, 1), "empty": "no worker" in said, "killed": len(victims)}
+    wait_for(lambda: node not in cluster.nodes(), 60)
+    return {"drained_in": round(took, 1), "empty": "no worker" in said, "had_ended_by_itself": not victims}
 
 
 def _node(process: psutil.Process) -> str:

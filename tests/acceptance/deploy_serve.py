@@ -49,6 +49,9 @@ def head(place: Path, variables: Mapping[str, str]) -> Iterator[str]:
             subprocess.Popen(command, stdout=out, stderr=out)
         clusters.wait_for(lambda: _answers(url), 120, lambda: log.read_text()[-2000:])
         yield url
+    except BaseException:
+        say(log.read_text()[-3000:])
+        raise
     finally:
         clusters.end(clusters.processes_of(place))
         os.environ.clear()
@@ -89,7 +92,7 @@ def main() -> None:
             start = time.monotonic()
             charts.deploy(place, text, dashboard)
             service = charts.Service(store)
-            clusters.wait_for(service.ready, 180)
+            clusters.wait_for(service.ready, 300, lambda: charts.told(dashboard))
             figures["seconds_until_ready"] = round(time.monotonic() - start, 1)
             refused = httpx2.get(f"{charts.SERVE}/v1/renders")
             bare = httpx2.get(f"{dashboard}/api/version")
