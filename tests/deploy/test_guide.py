@@ -141,7 +141,7 @@ def test_sizing(place: Shell) -> None:
     assert [line.split() for line in said.splitlines()] == [line.split() for line in quoted.splitlines()]
     small = guides.replaced(
         measure,
-        {"--size 1024x512 --workers 1": "--size 128x64 --in-process --model toy --steps 2", "16384x8192": "1024x512"},
+        {"--size 1024x512 --in-process": "--size 128x64 --in-process --model toy --steps 2", "16384x8192": "1024x512"},
     )
     figures = ran(place, small)
     assert re.search(r"^a worker: [\d.]+ evaluations a second, \d+ MiB$", figures, re.MULTILINE), figures
