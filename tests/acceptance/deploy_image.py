@@ -29,8 +29,7 @@ INSIDE = {
     "plan": "cd /tmp && raytile plan islands --size 4096x2048 --workers 4 --json | tail -1",
     "paints": "cd /tmp && raytile render islands --size 256x128 --steps 2 --in-process --quiet --out i.zarr --png i.png"
     " && head -c 4 i.png | tail -c 3",
-    "page": 'python -c "from raytile.serve.web import build" 2>&1 | tail -1; ls $(python -c \'import raytile; '
-    "print(raytile.__path__[0])')/serve/web/dist/index.html",
+    "page": "ls $(python -c 'import raytile; print(raytile.__path__[0])')/serve/web/dist/index.html",
     "ray": "ray --version",
     "writes": "touch /opt/raytile/x 2>&1 || echo no",
     "models": "ls -d /models",
@@ -87,7 +86,11 @@ def pins() -> set[str]:
 
 def unpinned(frozen: str) -> list[str]:
     """Installed packages that are not at their pin; raytile itself, and a label of torch's build, aside."""
-    found = {line.replace("+cpu", "") for line in frozen.lower().splitlines() if not line.startswith("raytile")}
+    found = {
+        line.replace("+cpu", "").replace("_", "-")
+        for line in frozen.lower().splitlines()
+        if not line.startswith("raytile")
+    }
     return sorted(found - pins() - {line for line in found if line.startswith(("pip==", "setuptools=="))})
 
 
