@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ IDLE = 10
 STEPS = int(os.environ.get("RAYTILE_AUTOSCALER_STEPS", "400"))
 NOTICE = 30.0
 BURST = 12
-WISH = {"prompt": "islands", "size": "768x768", "steps": 150, "model": "toy"}
+WISH = {"prompt": "islands", "size": "768x768", "steps": 100, "model": "toy"}
 
 
 def changes() -> dict[str, Any]:
@@ -83,8 +84,10 @@ def a_burst(cluster: clusters.Autoscaling, place: Path, dashboard: int) -> tuple
     clusters.wait_for(service.ready, 300, lambda: charts.told(f"http://127.0.0.1:{dashboard}"))
     quiet = clusters.status(cluster.address)
     start = time.monotonic()
-    ids = [service.paint(**WISH, seed=number % 3) for number in range(BURST)]
-    coming = cluster.timeline(lambda now: now["nodes"] == MOST, 180)
+    with ThreadPoolExecutor(1) as beside:
+        asked = beside.submit(lambda: [service.paint(**WISH, seed=number % 3) for number in range(BURST)])
+        coming = cluster.timeline(lambda now: now["nodes"] == MOST, 180)
+        ids = asked.result()
     lost = charts.preempt(place, cluster.address, NOTICE)
     clusters.wait_for(
         lambda: all(each["state"] in ("finished", "failed") for each in service.records(ids)),
