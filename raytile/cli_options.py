@@ -44,7 +44,14 @@ Address = Annotated[
 Device = Annotated[Literal["auto", "cpu", "cuda"], option(WORKERS, "--device", "Where the network runs.")]
 WorkerResources = Annotated[
     str | None,
-    option(WORKERS, "--worker-resources", 'What a worker asks of Ray, such as {"num_gpus": 0.5}.', metavar="JSON"),
+    option(
+        WORKERS,
+        "--worker-resources",
+        'What a worker asks of Ray, such as {"num_gpus": 0.5}.',
+        show_default="a GPU where the cluster has any, else a core",
+        metavar="JSON",
+        envvar="RAYTILE_WORKER_RESOURCES",
+    ),
 ]
 SnapshotEvery = Annotated[
     int | None,

@@ -280,11 +280,14 @@ def shared_meter(source: str) -> Send:
         max_restarts=-1,
     )
     actor: Any = kind.remote()
+    last: list[Any] = []
 
     def send(batch: Batch, over: bool) -> None:
-        taken = actor.take.remote(source, batch, over)
+        if last and ray.wait(last, timeout=0)[0]:
+            ray.get(last[0])  # raises if the meter is no more
+        last[:] = [actor.take.remote(source, batch, over)]
         if over:  # this process may end now, and the meter be still on its way
-            ray.wait([taken], timeout=LAST)
+            ray.wait(last, timeout=LAST)
 
     return send
 
@@ -324,6 +327,7 @@ class Reporter:
                 self._send(self._batch(), over)
             except Exception as error:
                 LOG.debug("no metrics: %s", first_line(error))
+                self._send = None  # there may be another meter by now
             if over:
                 return
             over = self._over.wait(EVERY)

@@ -388,5 +388,5 @@ class SupervisorActor:
         self._turn.set()
         for thread in self._threads:
             thread.join(10.0)
-        self._reporter.close()
         self._supervisor.leave()
+        self._reporter.close()

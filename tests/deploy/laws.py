@@ -133,6 +133,23 @@ def network_is_closed(documents: Sequence[Document]) -> Iterator[str]:
             yield "a network policy lets everybody in"
 
 
+def network_reaches(documents: Sequence[Document]) -> Iterator[str]:
+    """Where policies close the network, every pod still reaches its own kind, names and the store, and the head
+    Kubernetes' API."""
+    policies = [document["spec"] for document in documents if document["kind"] == "NetworkPolicy"]
+    for pod in pods(documents) if policies else ():
+        mine = [one for one in policies if one["podSelector"].get("matchLabels", {}).items() <= pod.labels.items()]
+        rules = [rule for one in mine for rule in one.get("egress", [])]
+        peers = [peer for rule in rules if "ports" not in rule for peer in rule["to"]]
+        if not any(peer.get("podSelector", {}).get("matchLabels", {}).items() <= pod.labels.items() for peer in peers):
+            yield f"{pod.path}: does not reach its own kind"
+        ports = {(port["protocol"], port["port"]) for rule in rules for port in rule.get("ports", [])}
+        wanted = {"names": ("UDP", 53), "the store": ("TCP", 443)}
+        if pod.labels.get("app.kubernetes.io/component") == "head":
+            wanted["Kubernetes"] = ("TCP", 6443)
+        yield from (f"{pod.path}: does not reach {what}" for what, port in wanted.items() if port not in ports)
+
+
 def clusters_grow_and_shrink(documents: Sequence[Document]) -> Iterator[str]:
     """Autoscaler v2, a head without work, groups that go when idle, and nobody else who scales."""
     for kind, cluster in clusters(documents):
@@ -232,6 +249,7 @@ LAWS: tuple[Law, ...] = (
     images_are_pinned,
     environment_is_clean,
     network_is_closed,
+    network_reaches,
     clusters_grow_and_shrink,
     nodes_leave_in_time,
     object_store_fits,

@@ -39,7 +39,8 @@ def caught(mutation: Mutation, folder: Path | None) -> dict[str, list[str]]:
     except HelmError as error:
         return {HELM: [" ".join(str(error).split())]}
     if mutation.manifests:
-        mutation.manifests({document["kind"]: document for document in made})
+        named = {f"{document['kind']}/{document['metadata']['name']}": document for document in made}
+        mutation.manifests({document["kind"]: document for document in made} | named)
     said = {CORE: manifests.core_problems(made), LAWS: laws.problems(made)}
     if folder is not None:
         said[RAY] = manifests.ray_problems(made, folder)
@@ -147,6 +148,9 @@ MUTATIONS = (
     _m("a directory of the host", GPU, lambda m: _pod(m)["volumes"].append(HOST), LAWS),
     _m("a head that works", GPU, lambda m: _head(m)["rayStartParams"].pop("num-cpus"), LAWS),
     _m("pods outside the policy", GPU, lambda m: _labels(m).pop("app.kubernetes.io/part-of"), LAWS),
+    _m("no names", GPU, lambda m: _egress(m, "inside").pop(1), LAWS),
+    _m("pods that do not reach each other", GPU, lambda m: _egress(m, "inside").pop(0), LAWS),
+    _m("no way to Kubernetes", GPU, lambda m: _egress(m, "head").pop(0), LAWS),
     _m("an object store beyond /dev/shm", GPU, lambda m: _store(m).update({"object-store-memory": "9" * 12}), LAWS),
     # The configuration of Serve: Ray's models take these.
     _m("misspelt option of Serve", GPU, lambda m: _serve(m, "request_timeout_s", "request_timeout"), LAWS),
@@ -157,6 +161,11 @@ MUTATIONS = (
 
 def _paths(made: dict[str, Document]) -> list[Document]:
     return list(made["Ingress"]["spec"]["rules"][0]["http"]["paths"])
+
+
+def _egress(made: dict[str, Document], policy: str) -> list[Document]:
+    found: list[Document] = made[f"NetworkPolicy/raytile-{policy}"]["spec"]["egress"]
+    return found
 
 
 def _drain(made: dict[str, Document]) -> list[str]:

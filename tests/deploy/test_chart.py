@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -144,7 +145,10 @@ def test_the_words_of_a_job_are_kept(word: str) -> None:
     entrypoint = one(documents(render(values)), "RayJob")["spec"]["entrypoint"]
     words = shlex.split(entrypoint)
     assert words[: len(values["job"]["command"])] == values["job"]["command"]
-    assert shlex.split(shlex.join(words)) == words
+    shown = ["printf", "%s\\n"]
+    submitter = subprocess.check_output(["bash", "-ce", f"{shlex.join(shown)} {entrypoint}"], text=True)
+    ray = subprocess.check_output(["sh", "-c", shlex.join([*shown, *words])], text=True)
+    assert submitter.splitlines() == ray.splitlines() == words
     assert words[-4:] == ["--workers", "1..16", "--worker-resources", '{"num_gpus":1}']
 
 

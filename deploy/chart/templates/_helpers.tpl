@@ -49,11 +49,36 @@ workers: {{ $gpus | default $cpus }}
 resources: {{ ternary (dict "num_gpus" 1) (dict "num_cpus" 1) (gt (int $gpus) 0) | toJson }}
 {{- end -}}
 
+{{/* What of the groups KubeRay leaves out when it looks whether a cluster has changed. */}}
+{{- define "raytile.muted" -}}
+{{- range $name, $group := .Values.workers -}}
+{{- $g := include "raytile.group" (dict "defaults" $.Values.workerDefaults "group" $group) | fromYaml -}}
+{{- dict "name" $name "min" $g.minReplicas "max" $g.maxReplicas "tolerations" $g.tolerations | toJson -}}
+{{- end -}}
+{{- end -}}
+
+{{/* A rule of the network policies with one more port: that of an address, if it names one. */}}
+{{- define "raytile.reaching" -}}
+{{- $port := regexFind ":[0-9]+/?$" .address | trimPrefix ":" | trimSuffix "/" -}}
+{{- $plain := and (not $port) (hasPrefix "http:" .address) -}}
+{{- $ports := .rule.ports -}}
+{{- if or $port $plain -}}
+{{- $ports = append $ports (int ($port | default "80")) | uniq -}}
+{{- end -}}
+{{- include "raytile.egress" (dict "cidrs" .rule.cidrs "ports" $ports) -}}
+{{- end -}}
+
 {{/* The settings of the service, as YAML. */}}
 {{- define "raytile.settings" -}}
 {{- $capacity := include "raytile.capacity" . | fromYaml -}}
-{{- $known := dict "max_workers" $capacity.workers "worker_resources" $capacity.resources -}}
-{{- toYaml (merge (deepCopy .Values.service.settings) $known) -}}
+{{- $settings := deepCopy .Values.service.settings -}}
+{{- if not (hasKey $settings "max_workers") -}}
+{{- $_ := set $settings "max_workers" $capacity.workers -}}
+{{- end -}}
+{{- if not (hasKey $settings "worker_resources") -}}
+{{- $_ := set $settings "worker_resources" $capacity.resources -}}
+{{- end -}}
+{{- toYaml $settings -}}
 {{- end -}}
 
 {{/* The words of the job, quoted for a shell. */}}

@@ -25,7 +25,8 @@ seccompProfile:
 - name: RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S
   value: {{ .Values.drain.raySeconds | quote }}
 {{- with .Values.s3.endpoint }}
-- name: AWS_ENDPOINT_URL
+# Of S3 alone: with workload identity boto3 also asks STS.
+- name: AWS_ENDPOINT_URL_S3
   value: {{ . | quote }}
 {{- end }}
 {{- with .Values.s3.region }}
@@ -43,6 +44,11 @@ image: {{ include "raytile.image" . }}
 imagePullPolicy: {{ .Values.image.pullPolicy }}
 securityContext: {{- include "raytile.containerSecurity" . | nindent 2 }}
 env: {{- include "raytile.env" . | nindent 2 }}
+  {{- if eq .Values.mode "cluster" }}
+  # What workers of jobs ask of Ray, unless they say so: the nodes are not there when they ask.
+  - name: RAYTILE_WORKER_RESOURCES
+    value: {{ (include "raytile.capacity" . | fromYaml).resources | toJson | quote }}
+  {{- end }}
 {{- with .Values.s3.secret }}
 envFrom:
   - secretRef:
@@ -179,6 +185,11 @@ template:
   metadata:
     labels: {{- include "raytile.selector" . | nindent 6 }}
       app.kubernetes.io/component: head
+    {{- if eq .Values.mode "service" }}
+    # KubeRay takes no notice of these alone: here they are part of what makes it start a new cluster.
+    annotations:
+      raytile/groups: {{ include "raytile.muted" . | sha256sum | trunc 16 }}
+    {{- end }}
   spec:
     serviceAccountName: {{ include "raytile.account" . }}
     automountServiceAccountToken: false
