@@ -5,8 +5,6 @@ AREA ?=
 ONLY ?=
 PROMPT ?= painted earth, islands
 SEED ?= 1
-# Processes that test at once, each with a Ray of its own.
-JOBS ?= 2
 # More for pip, such as a mirror: make test PIP_ARGS="--index-url ..."
 PIP_ARGS ?=
 
@@ -47,7 +45,7 @@ promtool: $(MADE) ## put promtool and prometheus into $(VENV) (Debian, Ubuntu), 
 		|| { echo "error: no promtool: install Prometheus (prometheus.io) so that promtool is on PATH" >&2; exit 1; }
 
 test: $(INSTALLED_DEV) web ## run the whole suite
-	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile
+	$(BIN)/python -m pytest
 
 lint: $(INSTALLED_DEV) ## ruff and mypy
 	$(BIN)/ruff check .
