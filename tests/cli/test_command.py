@@ -159,6 +159,13 @@ def test_what_cannot_be_is_one_line_exit_code_2_and_nothing_written(
     assert not list(tmp_path.iterdir())
 
 
+def test_what_workers_ask_for_may_stand_in_the_environment(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAYTILE_WORKER_RESOURCES", "{")
+    assert "worker resources: not JSON" in refused(capsys, "render", "x", *SMALL)
+
+
 def test_what_stands_there_is_not_overwritten_unless_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     png = tmp_path / "a.png"
     png.write_text("mine")

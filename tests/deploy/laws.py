@@ -143,7 +143,7 @@ def network_reaches(documents: Sequence[Document]) -> Iterator[str]:
         peers = [peer for rule in rules if "ports" not in rule for peer in rule["to"]]
         if not any(peer.get("podSelector", {}).get("matchLabels", {}).items() <= pod.labels.items() for peer in peers):
             yield f"{pod.path}: does not reach its own kind"
-        ports = {(port["protocol"], port["port"]) for rule in rules for port in rule.get("ports", [])}
+        ports = {(port.get("protocol", "TCP"), port["port"]) for rule in rules for port in rule.get("ports", [])}
         wanted = {"names": ("UDP", 53), "the store": ("TCP", 443)}
         if pod.labels.get("app.kubernetes.io/component") == "head":
             wanted["Kubernetes"] = ("TCP", 6443)

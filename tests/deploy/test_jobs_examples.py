@@ -7,7 +7,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -36,28 +35,12 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     before = dict(os.environ)
     secrets = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN}
     os.environ.update(secrets)
-    secrets["RAY_raylet_start_wait_time_s"] = "120"  # on a busy machine
     try:
         with job_head(tmp_path_factory.mktemp("head"), cpus=2, **secrets) as address:
-            takes_jobs(address)
             yield address
     finally:
         os.environ.clear()
         os.environ.update(before)
-
-
-def takes_jobs(address: str, seconds: float = 120) -> None:
-    """Wait until the head has an agent that starts jobs: it answers before that."""
-    from ray.job_submission import JobSubmissionClient
-
-    client, until = JobSubmissionClient(address), time.monotonic() + seconds
-    while True:
-        try:
-            client.submit_job(entrypoint="true")
-            return
-        except RuntimeError:
-            assert time.monotonic() < until, "no agent takes jobs"
-            time.sleep(0.5)
 
 
 @pytest.fixture

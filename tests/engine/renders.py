@@ -7,6 +7,7 @@ from typing import Any
 
 from raytile.api import render
 from raytile.canvas.canvas import Canvas
+from raytile.events import Listener
 from raytile.plan.request import RenderRequest
 
 
@@ -16,9 +17,9 @@ def toy_request(**changes: Any) -> RenderRequest:
     return RenderRequest.parse(**{**values, **changes})
 
 
-def paint(request: RenderRequest, out: Path, workers: int = 1) -> tuple[Canvas, dict[str, Any]]:
+def paint(request: RenderRequest, out: Path, workers: int = 1, *listeners: Listener) -> tuple[Canvas, dict[str, Any]]:
     """Render in this process; the canvas and the run's summary."""
-    canvas = render(request, out, workers=workers, in_process=True)
+    canvas = render(request, out, workers=workers, in_process=True, listeners=listeners)
     summary = canvas.head().summary
     assert summary is not None
     return canvas, summary
