@@ -39,24 +39,26 @@ def job_head(folder: Path, cpus: int = 3, **environment: str) -> Iterator[str]:
             command, env={**os.environ, "PATH": path, **environment}, stdout=log, stderr=log, start_new_session=True
         )
     try:
-        yield _ready(address, head, folder / "head.log")
+        yield _ready(address, head, folder / "head.log", environment.get("RAY_AUTH_TOKEN"))
     finally:
         head.send_signal(signal.SIGTERM)
         try:
-            head.wait(timeout=20)
+            head.wait(timeout=5)
         except subprocess.TimeoutExpired:
             os.killpg(head.pid, signal.SIGKILL)
             head.wait()
 
 
-def _ready(address: str, head: subprocess.Popen[bytes], log: Path) -> str:
+def _ready(address: str, head: subprocess.Popen[bytes], log: Path, token: str | None) -> str:
     """Wait until jobs can be submitted: the head answers before it has an agent that starts them."""
     from ray.job_submission import JobSubmissionClient
 
+    # By itself Ray would send what this process was told when it first spoke to any Ray.
+    headers = {"Authorization": f"Bearer {token}"} if token else None
     deadline = time.monotonic() + 120
     while True:
         try:
-            client = JobSubmissionClient(address)
+            client = JobSubmissionClient(address, headers=headers)
             job = client.submit_job(entrypoint="true")
             wait_over(client, job)
             client.delete_job(job)

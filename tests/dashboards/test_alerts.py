@@ -48,7 +48,9 @@ def test_an_alert_reads_only_what_there_is(query: Any) -> None:
         assert not wrong_values(asked)
         assert asked.labels <= known
     for kept, below in grouped(query.expression):
-        assert kept >= CLUSTER, "clusters must not be mixed"
+        # but for an alert that a service has no cluster at all: after an upgrade it has one of another name
+        enough = {"namespace"} if query.panel == "RaytileNoMetrics" else CLUSTER
+        assert kept >= enough, "clusters must not be mixed"
         for metric in below - RECORDED:
             assert kept <= (labels_of(metric) or set()) | CLUSTER
 

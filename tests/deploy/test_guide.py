@@ -122,7 +122,7 @@ def test_commands_for_a_cluster_name_what_is_there(block: guides.Block, place: S
         return  # above, with the service behind it
     text = re.sub(r"-- raytile top --once", "-- true", block.text)
     ran(place, f"head=pod/raytile-head-x7k2p\n{text}")
-    calls = [line for line in block.text.splitlines() if line.split()[0] in ("kubectl", "helm")]
+    calls = [line for line in block.text.splitlines() if re.match(r"(\w+=\$\()?(kubectl|helm) ", line)]
     assert guides.check(with_first_values(place), place.folder) == len(calls)
 
 

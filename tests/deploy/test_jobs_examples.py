@@ -23,6 +23,8 @@ TOKEN = "a-token-of-tests-that-nobody-else-has"
 README = EXAMPLES / "README.md"
 LOCAL = r"http://127\.0\.0\.1:8265"
 TOY = "--size 96x64 --model toy --steps 2"
+SECRETS = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN}
+"""What KubeRay tells every pod of a cluster."""
 
 
 def read(name: str) -> Any:
@@ -31,16 +33,9 @@ def read(name: str) -> Any:
 
 @pytest.fixture(scope="module")
 def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A head in token mode; its address. The test's process speaks to it, too, so it has the token for as long."""
-    before = dict(os.environ)
-    secrets = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN}
-    os.environ.update(secrets)
-    try:
-        with job_head(tmp_path_factory.mktemp("head"), cpus=2, **secrets) as address:
-            yield address
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
+    """A head in token mode; its address."""
+    with job_head(tmp_path_factory.mktemp("head"), cpus=2, **SECRETS) as address:
+        yield address
 
 
 @pytest.fixture
@@ -124,7 +119,8 @@ def test_a_night_paints_what_is_missing_and_a_pod_that_comes_again_follows_it(he
 def test_what_is_refused_ends_with_its_own_code_and_makes_room(head: str, tmp_path: Path) -> None:
     def submit(*words: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, str(EXAMPLES / "submit.py"), "--address", head, "--id", "mended", "--"]
-        return subprocess.run([*command, *words], capture_output=True, text=True, timeout=120)
+        told = {**os.environ, **SECRETS}
+        return subprocess.run([*command, *words], env=told, capture_output=True, text=True, timeout=120)
 
     wrong = submit("raytile", "render", "islands", "--size", "96", "--out", str(tmp_path / "a.zarr"))
     assert wrong.returncode == 2, wrong.stdout + wrong.stderr
