@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import shlex
 import subprocess
@@ -288,3 +289,39 @@ def test_faults_are_seen(mutation: Mutation, tmp_path: Path) -> None:
     if not wanted:
         pytest.skip("KubeRay's schemas stand beside the project")
     assert set(caught(mutation, tmp_path if judged else None)) == wanted
+
+
+def test_policies_follow_the_addresses_of_store_and_redis() -> None:
+    def ports(endpoint: str, redis: str) -> set[int]:
+        values = {**examples()["spot-64"], "redis": {"address": redis}}
+        values["s3"] = {**values["s3"], "endpoint": endpoint}
+        policies = [one for one in documents(render(values)) if one["kind"] == "NetworkPolicy"]
+        rules = [rule for one in policies for rule in one["spec"].get("egress", []) if "ports" in rule]
+        found = [[port["port"] for port in rule["ports"] if port["protocol"] == "TCP"] for rule in rules]
+        assert all(len(each) == len({*each}) for each in found)
+        return {port for each in found for port in each}
+
+    usual = {53, 443, 6379, 6443}
+    assert ports("", "rediss://redis.data.svc:6379") == usual
+    assert ports("https://minio.data.svc:9000/", "redis.data.svc:6380") == usual | {9000, 6380}
+    assert ports("http://minio.data.svc", "redis.data.svc:6379") == usual | {80}
+
+
+def test_what_kuberay_overlooks_makes_a_new_cluster_of_a_service_all_the_same() -> None:
+    def marked(**group: Any) -> str:
+        values = copy.deepcopy(examples()["one-gpu"])
+        values["workers"]["gpu"].update(group)
+        cluster = clusters(documents(render(values)))[0][1]
+        return str(cluster["headGroupSpec"]["template"]["metadata"]["annotations"]["raytile/groups"])
+
+    assert marked() == marked(maxReplicas=1) != marked(maxReplicas=2)
+    assert len({marked(), marked(minReplicas=1), marked(tolerations=[])}) == 3
+
+
+def test_what_is_asked_of_workers_is_said_once_and_only_as_it_was_said() -> None:
+    values = copy.deepcopy(examples()["one-gpu"])
+    values["service"]["settings"]["worker_resources"] = {"num_cpus": 2}
+    args = yaml.safe_load(one(documents(render(values)), "RayService")["spec"]["serveConfigV2"])["applications"][0][
+        "args"
+    ]
+    assert args["settings"]["worker_resources"] == {"num_cpus": 2}

@@ -63,7 +63,7 @@ resources: {{ ternary (dict "num_gpus" 1) (dict "num_cpus" 1) (gt (int $gpus) 0)
 {{- $plain := and (not $port) (hasPrefix "http:" .address) -}}
 {{- $ports := .rule.ports -}}
 {{- if or $port $plain -}}
-{{- $ports = append $ports (int ($port | default "80")) | uniq -}}
+{{- $ports = append $ports (float64 ($port | default "80")) | uniq -}}
 {{- end -}}
 {{- include "raytile.egress" (dict "cidrs" .rule.cidrs "ports" $ports) -}}
 {{- end -}}
