@@ -41,11 +41,9 @@ def _client() -> Any:
     import boto3
     from botocore.config import Config
 
-    return boto3.client(
-        "s3",
-        region_name=os.environ.get("AWS_REGION") or None,  # which boto3 does not read, and all else here goes by
-        config=Config(signature_version="s3v4", s3={"addressing_style": "path"}),
-    )
+    # A session of its own, for the environment as it is now; boto3 does not read AWS_REGION, which counts here.
+    session = boto3.Session(region_name=os.environ.get("AWS_REGION") or None)
+    return session.client("s3", config=Config(signature_version="s3v4", s3={"addressing_style": "path"}))
 
 
 def _errors() -> tuple[type[Exception], ...]:
