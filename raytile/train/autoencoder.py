@@ -132,7 +132,8 @@ def train_stage_a(
     step = 0
     if saved:
         net.load_state_dict(saved["model"])
-        optimizer.load_state_dict(saved["optimizer"])
+        if "optimizer" in saved:  # a restored model has none
+            optimizer.load_state_dict(saved["optimizer"])
         step = saved["step"]
 
     def save() -> None:

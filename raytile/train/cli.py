@@ -16,6 +16,7 @@ app = typer.Typer(
 class Stage(StrEnum):
     """The stages, in their order."""
 
+    restore = "restore"
     autoencoder = "autoencoder"
     decoder = "decoder"
     bank = "bank"
@@ -40,19 +41,24 @@ def terra(
     state: Annotated[Path | None, typer.Option(help="folder of state; default ~/.cache/raytile/train")] = None,
     crops: Annotated[int, typer.Option(min=500, help="crops in the bank")] = 16_000,
     decay_steps: Annotated[int, typer.Option(min=1, help="steps of the final decay")] = 300,
-    out: Annotated[Path | None, typer.Option(help="the model folder that is released, or looked at")] = None,
+    out: Annotated[Path | None, typer.Option(help="the model folder: released, restored from, looked at")] = None,
 ) -> None:
     """Train `terra`: autoencoder, decoder, bank, denoiser, decay (a copy, rate to nothing), release, and its pictures.
+
+    Where the state is gone, `restore` begins again from the weights that are shipped; bank and denoiser follow.
 
     Needs the maps of `pip install raytile[train]`. Pause a stage with SIGSTOP to the number in STATE/STAGE.pid
     and continue it with SIGCONT.
     """
+    from raytile.models.registry import TERRA
     from raytile.train import stages
     from raytile.train.state import DEFAULT_STATE
 
     folder = state or DEFAULT_STATE
     seconds = 60.0 * minutes
     match stage:
+        case Stage.restore:
+            stages.restore(out or TERRA, folder)
         case Stage.autoencoder:
             stages.autoencoder(folder, seconds)
         case Stage.decoder:

@@ -196,7 +196,8 @@ def train_denoiser(
     if saved:
         net.load_state_dict(saved["model"])
         average.load_state_dict(saved["ema"])
-        optimizer.load_state_dict(saved["optimizer"])
+        if "optimizer" in saved:  # a restored model has none
+            optimizer.load_state_dict(saved["optimizer"])
         step = saved["step"]
 
     def save() -> None:

@@ -38,6 +38,27 @@ def saved_autoencoder(folder: Path) -> LinearStartAutoencoder:
     return model
 
 
+def restore(model: Path, folder: Path) -> None:
+    """Begin again from a released model, where the state that made it is gone: its autoencoder as it is, its denoiser
+    with an optimizer that knows nothing yet, so that the rate warms up anew.
+
+    Raises InvalidRequest where there is state already.
+    """
+    there = [name for name in ("autoencoder", "denoiser") if (folder / f"{name}.pt").exists()]
+    if there:
+        raise InvalidRequest(f"{folder} has {there[0]}.pt: go on with --stage {there[-1]}, or name another --state")
+    unet, vae, text, _ = read_release(model)
+    config = {key: value for key, value in vae.config.items() if not key.startswith("_")}
+    steps = AutoencoderRecipe().steps  # that stage is over
+    save_state(folder / "autoencoder.pt", {"model": vae.state_dict(), "config": config, "step": steps})
+    recipe = DenoiserRecipe(widths=tuple(unet.config["block_out_channels"]))
+    net = Denoiser(recipe, len(build_tokenizer()), int(config["latent_channels"]))
+    net.unet.load_state_dict(unet.state_dict())
+    net.text.load_state_dict(text.state_dict())
+    weights, facts = net.state_dict(), {"widths": list(recipe.widths), "encoder": encoder_digest(vae)}
+    save_state(folder / "denoiser.pt", {"model": weights, "ema": weights, "step": 0, **facts})
+
+
 def autoencoder(folder: Path, seconds: float) -> None:
     """Stage A; sets the scaling factor at its end, after which the encoder is not trained again."""
     import torch

@@ -22,7 +22,7 @@ from raytile.train.decoder import DecoderRecipe, train_stage_b
 from raytile.train.denoiser import Denoiser, DenoiserRecipe, draw_times, new_text_encoder, start_alike, train_denoiser
 from raytile.train.release import read_release, write_release
 from raytile.train.sheet import Painter, Sampling, from_windows, paint, to_windows
-from raytile.train.stages import average_of
+from raytile.train.stages import average_of, saved_autoencoder
 from raytile.train.state import load_state
 from raytile.train.world import SCALES, World
 
@@ -188,6 +188,29 @@ def test_words_of_one_meaning_start_alike() -> None:
     words = [word for group in ALIKE for word in group]
     assert len(set(words)) == len(words)
     assert set(words) <= set(tokenizer.get_vocab())
+
+
+def test_a_release_is_restored_as_it_is_and_trained_on(world: World, tmp_path: Path) -> None:
+    torch.manual_seed(2)
+    net, out, state = Denoiser(TINY, len(build_tokenizer())), tmp_path / "m", tmp_path / "state"
+    write_release(out, net, tiny_autoencoder())
+    restore = ["terra", "--stage", "restore", "--out", str(out), "--state", str(state)]
+    assert CliRunner().invoke(app, restore).exit_code == 0
+    unet, vae, text, _ = read_release(out)
+    restored = average_of(state)
+    assert same(dict(restored.unet.state_dict()), dict(unet.state_dict()))
+    assert same(dict(restored.text.state_dict()), dict(text.state_dict()))
+    assert encoder_digest(saved_autoencoder(state)) == encoder_digest(vae)
+    train_stage_a(world, state, AutoencoderRecipe(), 1e9, say=quiet)  # nothing is left to do in it
+    assert same(dict(saved_autoencoder(state).state_dict()), dict(vae.state_dict()))
+
+    grow_bank(world, saved_autoencoder(state), state / "bank", 2, shard=2)
+    bank = load_bank(state / "bank", encoder_digest(vae))
+    train_denoiser(bank, state, replace(TINY, steps=2), 1e9, say=quiet)
+    assert not same(dict(average_of(state).unet.state_dict()), dict(unet.state_dict()))
+    again = CliRunner().invoke(app, restore)
+    assert isinstance(again.exception, InvalidRequest)
+    assert "go on with --stage denoiser" in str(again.exception)
 
 
 def test_a_stage_without_the_one_before_it_says_which(tmp_path: Path) -> None:
