@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+QUANTUM = 20.0
+"""Seconds of one worker's work after which another render's turn comes, where there are more renders than workers."""
+
 
 @dataclass(frozen=True)
 class Wish:
@@ -87,3 +90,26 @@ class Ledger:
         """A render has ended."""
         self._of.pop(id, None)
         self.renders.pop(id, None)
+
+
+class Rate:
+    """How many evaluations a worker does in a second, about: a mean that forgets. Times are seconds of one clock."""
+
+    def __init__(self, now: float) -> None:
+        self._mean, self._at = 0.0, now
+
+    def begin(self, now: float) -> None:
+        """Nobody has worked until now."""
+        self._at = now
+
+    def add(self, evaluations: float, now: float, workers: int) -> None:
+        """So many were done by so many workers since the last were told of."""
+        seconds, self._at = (now - self._at) * max(1, workers), now
+        if seconds > 0:
+            keep = 0.5 ** (seconds / QUANTUM)
+            self._mean = self._mean * keep + evaluations / seconds * (1 - keep)
+
+    @property
+    def quantum(self) -> float:
+        """Evaluations of one worker's turn."""
+        return max(1.0, self._mean * QUANTUM)

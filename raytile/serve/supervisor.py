@@ -14,7 +14,7 @@ from raytile.errors import RaytileError, first_line
 from raytile.meter import Book
 from raytile.serve.desk import expired
 from raytile.serve.errors import NotFound
-from raytile.serve.fairness import Ledger, Wish, shares
+from raytile.serve.fairness import Ledger, Rate, Wish, shares
 from raytile.serve.leases import Leases
 from raytile.serve.painting import Result, claimed, finish, tell
 from raytile.serve.records import Record, Records
@@ -22,8 +22,6 @@ from raytile.serve.settings import Settings
 from raytile.serve.stage import Came, Closed, News, Progress, Returned, Stage, Went
 
 LOG = logging.getLogger("raytile.serve")
-QUANTUM = 20.0
-"""Seconds of one worker's work after which another render's turn comes, where there are more renders than workers."""
 DEATHS = 5
 """How often the driver of a render may die."""
 LATER, LATEST, TRIES = 5.0, 60.0, 60
@@ -84,8 +82,7 @@ class Supervisor:
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="records")
         self._looked = self._swept = -1e9
         self._hiring = self._turned = clock()
-        self._rate = 0.0
-        self._rated = clock()
+        self._rate = Rate(clock())
         self._paid = clock()
         self._said = self._state()
 
@@ -177,7 +174,7 @@ class Supervisor:
                 more = 0.0 if one.share is None else max(0.0, share - one.share) * one.record.evaluations
                 one.share = max(one.share or 0.0, share)
                 self._ledger.charge(id, more)
-                self._pace(more)
+                self._rate.add(more, self._clock(), self._lent())
             case Closed(id, result) if id in self._open:
                 self._close(self._open.pop(id), result)
 
@@ -229,15 +226,6 @@ class Supervisor:
         self._ledger.leave(id)
         for table in (self._deaths, self._tries, self._later):
             table.pop(id, None)
-
-    def _pace(self, evaluations: float) -> None:
-        """How many evaluations a worker does in a second, about: a mean that forgets."""
-        now = self._clock()
-        lent = sum(1 for worker in self._workers.values() if worker.state == "lent")
-        seconds, self._rated = (now - self._rated) * max(1, lent), now
-        if seconds > 0:
-            keep = 0.5 ** (seconds / QUANTUM)
-            self._rate = self._rate * keep + evaluations / seconds * (1 - keep)
 
     # -- the queue
 
@@ -315,8 +303,7 @@ class Supervisor:
             self._stage.dismiss(key)
         self._crew(sum(wish.useful for wish in wishes), now, leaving)
         there = sum(1 for worker in self._workers.values() if worker.state != "coming")
-        quantum = max(1.0, self._rate * QUANTUM)
-        dealt = shares(wishes, self._ledger.owners, there, quantum)
+        dealt = shares(wishes, self._ledger.owners, there, self._rate.quantum)
         for id, one in self._open.items():
             mine = [key for key in sorted(one.workers) if self._workers[key].called_back is None]
             for key in mine[dealt.get(id, 0) :]:
@@ -382,6 +369,9 @@ class Supervisor:
         used = self._ledger.renders[record.id]
         return Wish(record.id, record.owner, useful, held, used, record.priority)
 
+    def _lent(self) -> int:
+        return sum(1 for worker in self._workers.values() if worker.state == "lent")
+
     def _kept(self, one: Open) -> list[int]:
         return [key for key in one.workers if self._workers[key].called_back is None]
 
@@ -408,8 +398,8 @@ class Supervisor:
         return True
 
     def _lend(self, id: str, key: int) -> None:
-        if not any(worker.state == "lent" for worker in self._workers.values()):
-            self._rated = self._clock()  # nobody has worked until now
+        if not self._lent():
+            self._rate.begin(self._clock())
         self._workers[key] = Worker("lent", self._clock())
         self._open[id].workers.add(key)
         self._stage.lend(id, key)

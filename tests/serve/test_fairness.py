@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raytile.serve.fairness import Ledger, Wish, shares, weight
+from raytile.serve.fairness import QUANTUM, Ledger, Rate, Wish, shares, weight
 
 WISHES = st.lists(
     st.builds(
@@ -94,3 +95,18 @@ def test_being_away_is_no_credit() -> None:
     assert ledger.owners["y"] == 1500.0
     ledger.enter("4", "x")
     assert ledger.renders["4"] == 1500.0
+
+
+def test_a_turn_is_some_seconds_of_one_worker_at_the_rate_of_late() -> None:
+    rate = Rate(0.0)
+    assert rate.quantum == 1.0
+    for second in range(1, 400):
+        rate.add(30.0, float(second), workers=3)
+    assert rate.quantum == pytest.approx(10 * QUANTUM, rel=1e-3)
+    rate.begin(10_000.0)  # the night does not count
+    rate.add(10.0, 10_001.0, workers=1)
+    assert rate.quantum == pytest.approx(10 * QUANTUM, rel=1e-3)
+    rate.add(0.0, 10_001.0 + QUANTUM, workers=1)
+    assert rate.quantum == pytest.approx(5 * QUANTUM, rel=1e-3)
+    rate.add(5.0, 10_001.0 + QUANTUM, workers=1)  # no time has gone by: no rate
+    assert rate.quantum == pytest.approx(5 * QUANTUM, rel=1e-3)

@@ -152,7 +152,7 @@ def test_news_that_cannot_be_taken_in_does_not_lose_what_came_after(monkeypatch:
     world = World()
     first, second = world.add(), world.add()
     world.rounds()
-    monkeypatch.setattr(world.supervisor, "_pace", lambda _: (_ for _ in ()).throw(CanvasError("away")))
+    monkeypatch.setattr(world.supervisor._rate, "add", lambda *_: (_ for _ in ()).throw(CanvasError("away")))
     world.stage.told.append(Progress(first, 0.5))
     world.stage.close(second, "later")
     world.supervisor.round(False)
