@@ -26,6 +26,15 @@ os.environ.update(
 os.environ.pop("RAY_ADDRESS", None)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Of two processes one gets all that runs on Ray, one after the other, first: several Rays at once starve each
+    other. The rest goes by files, whose fixtures are made once."""
+    items.sort(key=lambda item: item.get_closest_marker("ray") is None)
+    for item in items:
+        group = "ray" if item.get_closest_marker("ray") else str(item.path)
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 @pytest.fixture(scope="session")
 def ray_cluster() -> Iterator[str]:
     """A local Ray with eight slots; its address. Renders of this process use it, and leave it running."""

@@ -38,7 +38,7 @@ from raytile.serve.party import Left, Party, while_there
 from raytile.serve.records import Record
 from raytile.serve.routes_content import exports_of
 from raytile.serve.schemas import Size
-from raytile.serve.sse import EventStream
+from raytile.serve.sse import EventStream, streamed
 
 router = APIRouter(prefix="/v1", tags=["OpenAI"])
 FORM = 256 * 2**10
@@ -99,14 +99,17 @@ BINARY = {"type": "string", "format": "binary"}
 ASKED = {"requestBody": {"required": True, "content": {"application/json": {"schema": _schema(GenerateAsk)}}}}
 FILES: dict[str, Any] = {"image": BINARY, "mask": BINARY}
 SENT = {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": _schema(EditAsk, **FILES)}}}}
-DONE: dict[int | str, dict[str, Any]] = {
-    200: {
-        "model": Images,
-        "description": "The pictures; with stream, events: image_generation.partial_image and .completed (for edits"
-        " image_edit...), each with b64_json.",
-        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+
+
+def _done(kind: str) -> dict[int | str, dict[str, Any]]:
+    names = (f"{kind}.partial_image", f"{kind}.completed", "error")
+    return {
+        200: {
+            "model": Images,
+            "description": f"The pictures; with stream, events: {' and '.join(names[:2])}, each with b64_json.",
+            "content": streamed(names, numbered=False),
+        }
     }
-}
 
 
 @router.get("/models", responses=answers())
@@ -123,7 +126,10 @@ def get_model(id: Annotated[str, Path(max_length=64)], desk: TheDesk, who: Reade
 
 
 @router.post(
-    "/images/generations", response_class=Response, openapi_extra=ASKED, responses={**DONE, **answers(404, 409, 429)}
+    "/images/generations",
+    response_class=Response,
+    openapi_extra=ASKED,
+    responses={**_done("image_generation"), **answers(404, 409, 429)},
 )
 async def generate(request: Request, desk: TheDesk, who: Painter) -> Response:
     """Make pictures, of any size, and wait for them. A client that leaves calls them off."""
@@ -144,7 +150,12 @@ async def generate(request: Request, desk: TheDesk, who: Painter) -> Response:
     return await _answered(request, party, ask, "image_generation", begin, _nothing)
 
 
-@router.post("/images/edits", response_class=Response, openapi_extra=SENT, responses={**DONE, **answers(404, 409, 429)})
+@router.post(
+    "/images/edits",
+    response_class=Response,
+    openapi_extra=SENT,
+    responses={**_done("image_edit"), **answers(404, 409, 429)},
+)
 async def edit(request: Request, desk: TheDesk, who: Painter) -> Response:
     """Paint an image anew, as a whole or where `mask` is transparent; outside the mask not a pixel changes."""
     if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):

@@ -14,7 +14,7 @@ from raytile.serve.feed import ENDING
 from raytile.serve.names import RENDER
 from raytile.serve.records import Record
 from raytile.serve.schemas import ID, PlanView, RenderList, RenderView, RepaintWish, UpscaleWish, Wish
-from raytile.serve.sse import EventStream, asked_after, follow
+from raytile.serve.sse import EventStream, asked_after, follow, streamed
 
 router = APIRouter(prefix="/v1", tags=["renders"])
 Id = Annotated[str, Path(description="The id of a render.", examples=["r" + "0" * 24])]
@@ -31,10 +31,10 @@ TAKEN: dict[str, Any] = {
     "description": "Taken in.",
     "headers": {"Location": {"description": "Where the render is.", "schema": {"type": "string"}}},
 }
+NAMES = ("queued", "started", "step", "preview", "tile", "worker", "rolled_back", *ENDING)
 STREAM: dict[str, Any] = {
-    "description": "Events, as server-sent events: queued, started, step, preview, tile, worker, rolled_back, and in"
-    " the end finished, failed or cancelled.",
-    "content": {"text/event-stream": {"schema": {"type": "string"}}},
+    "description": "Events, as server-sent events; the last is finished, failed or cancelled.",
+    "content": streamed(NAMES, numbered=True),
 }
 
 

@@ -116,6 +116,24 @@ def test_a_night_paints_what_is_missing_and_a_pod_that_comes_again_follows_it(he
 
 
 @pytest.mark.ray
+def test_a_node_is_drained_with_the_token_of_its_pod(head: str) -> None:
+    """It finds itself (here it is the head, which is not drained); without the token that is one line."""
+
+    def job(*words: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, str(EXAMPLES / "submit.py"), "--address", head, "--", *words]
+        return subprocess.run(command, env={**os.environ, **SECRETS}, capture_output=True, text=True, timeout=120)
+
+    known = job("raytile", "drain", "--seconds", "1")
+    assert known.returncode == 2, known.stdout + known.stderr
+    assert "error: node: this is the head" in known.stdout
+    unknown = job("env", "RAY_AUTH_TOKEN=" + 40 * "x", "raytile", "drain", "--seconds", "1")
+    assert unknown.returncode == 1, unknown.stdout + unknown.stderr
+    assert "error: the Ray at 127.0.0.1" in unknown.stdout
+    assert "RAY_AUTH_TOKEN" in unknown.stdout
+    assert "Traceback" not in unknown.stdout
+
+
+@pytest.mark.ray
 def test_what_is_refused_ends_with_its_own_code_and_makes_room(head: str, tmp_path: Path) -> None:
     def submit(*words: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, str(EXAMPLES / "submit.py"), "--address", head, "--id", "mended", "--"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
+from typing import Any
 
 import pytest
 import schemathesis
@@ -57,3 +58,20 @@ def test_every_answer_is_documented(schema: schemathesis.BaseSchema, mode: schem
             ask()
             tried.add(operation.label)
     assert len(tried) > 15
+
+
+def test_events_are_what_the_document_says(schema: schemathesis.BaseSchema) -> None:
+    """Also those that come only where a render was made, which few cases do."""
+    small = {"model": "toy", "prompt": "islands", "size": "64x64", "steps": 1}
+
+    def told(method: str, path: str, **sent: Any) -> list[str]:
+        case = schema[path][method].Case(**sent)
+        answer = case.call(timeout=60)
+        assert answer.headers["content-type"][0].startswith("text/event-stream")
+        case.validate_response(answer, checks=[response_schema_conformance])
+        return [line for line in answer.text.splitlines() if line.startswith("event:")]
+
+    asked = {"body": {**small, "stream": True, "partial_images": 1}, "media_type": "application/json"}
+    assert told("POST", "/v1/images/generations", **asked)[-1] == "event: image_generation.completed"
+    made = {"body": small, "query": {"stream": "true"}, "media_type": "application/json"}
+    assert told("POST", "/v1/renders", **made)[-1] == "event: finished"

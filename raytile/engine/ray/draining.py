@@ -62,14 +62,17 @@ class Cluster:
             raise ClusterError("no Ray runs here: name it with --address HOST:PORT, or set RAY_ADDRESS")
         knock(found, "check --address")
         self.address: str = found
-        self._gcs = self._raylet.GcsClient(address=self.address)
+        try:
+            self._gcs = self._raylet.GcsClient(address=self.address)
+        except Exception as error:  # it asks at once, and is told if its token is wrong
+            raise ClusterError(f"the Ray at {found} does not take this question ({first_line(error)})") from None
 
     @property
     def here(self) -> str:
-        """The address by which Ray knows this machine."""
-        from ray.util import get_node_ip_address
+        """The address by which Ray knows this machine: as `ray start` finds it, from the head."""
+        from ray._private import services
 
-        return str(get_node_ip_address())
+        return str(services.get_node_ip_address(self.address))
 
     def nodes(self) -> dict[str, tuple[str, bool]]:
         """The nodes that are alive by their ids: address, and whether it is the head."""
