@@ -29,7 +29,7 @@ from tests.acceptance.common import ROOT, report, say
 FIRST, RENDERS = 10, 50
 EVERY = 2
 """Seconds from scrape to scrape."""
-LONG = {"prompt": "b", "width": 1024, "height": 768, "steps": 24, "model": "toy", "levels": 1, "sync": "overlap"}
+LONG = {"prompt": "b", "width": 1024, "height": 768, "steps": 96, "model": "toy", "levels": 1, "sync": "overlap"}
 SMALL = {"prompt": "c", "width": 64, "height": 64, "steps": 2, "model": "toy"}
 OF_A_GPU = "ray_node_gpus"
 """Where there is no GPU, Ray shows no series of GPUs: the one thing that need not return data."""
