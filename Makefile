@@ -45,7 +45,7 @@ promtool: $(MADE) ## put promtool and prometheus into $(VENV) (Debian, Ubuntu), 
 		|| { echo "error: no promtool: install Prometheus (prometheus.io) so that promtool is on PATH" >&2; exit 1; }
 
 test: $(INSTALLED_DEV) web ## run the whole suite
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder
+	$(BIN)/python -m pytest
 
 lint: $(INSTALLED_DEV) ## ruff and mypy
 	$(BIN)/ruff check .

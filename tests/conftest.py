@@ -8,6 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 
 from tests.s3 import s3 as s3  # a fixture
@@ -24,16 +25,8 @@ os.environ.update(
     HF_HUB_OFFLINE="1",
 )
 os.environ.pop("RAY_ADDRESS", None)
-
-
-@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in a hook of its own
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Of two processes one gets all that runs on Ray, one after the other, first: several Rays at once starve each
-    other. The rest goes by files, whose fixtures are made once."""
-    items.sort(key=lambda item: item.get_closest_marker("ray") is None)
-    for item in items:
-        group = "ray" if item.get_closest_marker("ray") else item.nodeid.partition("::")[0]
-        item.add_marker(pytest.mark.xdist_group(group))
+hypothesis.settings.register_profile("untimed", deadline=None)  # tests state laws; a busy machine breaks none
+hypothesis.settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")

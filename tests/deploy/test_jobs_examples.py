@@ -127,8 +127,8 @@ def test_a_node_is_drained_with_the_token_of_its_pod(head: str) -> None:
     assert known.returncode == 2, known.stdout + known.stderr
     assert "error: node: this is the head" in known.stdout
     unknown = job("env", "RAY_AUTH_TOKEN=" + 40 * "x", "raytile", "drain", "--seconds", "1")
-    assert unknown.returncode == 1, unknown.stdout + unknown.stderr
-    assert "error: the Ray at 127.0.0.1" in unknown.stdout
+    assert unknown.returncode == 2, unknown.stdout + unknown.stderr
+    assert "error: the Ray at " in unknown.stdout
     assert "RAY_AUTH_TOKEN" in unknown.stdout
     assert "Traceback" not in unknown.stdout
 
