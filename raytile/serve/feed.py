@@ -25,7 +25,7 @@ from raytile.events import (
 from raytile.serve.names import check_id
 
 ENDING = ("finished", "failed", "cancelled")
-EAGER, PACE, SLOW = 0.02, 0.25, 2.0
+EAGER, PACE, SLOW = 0.04, 0.25, 2.0
 """Seconds between two objects of a feed, at its beginning, later, and when it is long: what happens meanwhile goes into
 one."""
 LONG = 400

@@ -17,7 +17,7 @@ from raytile.serve.errors import BadRequest, NotFound
 from raytile.serve.feed import ENDING
 
 PING = 15.0
-EAGER, SOON, LATE = 0.02, 0.2, 0.5
+EAGER, SOON, LATE = 0.04, 0.2, 0.5
 """Seconds between two looks at a feed: at its beginning, just after news, and after a while without."""
 FIRST = 12
 """Events that are a feed's beginning."""
